@@ -1,0 +1,265 @@
+//! A server's memory across connections: who may come in, who is in, and which proofs were used.
+//!
+//! As pure as the rest. All of it is bounded: by the limits here, and by the number of open connections.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::{net::IpAddr, time::Duration};
+
+use crate::{error::Refusal, handshake::Proof, identity::Address, time::UnixMillis};
+
+/// One connection of a server. The caller numbers them, and never uses a number twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A server's policy.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct AdmissionConfig {
+    /// The addresses that may connect; `None` for any. Default `None`.
+    pub whitelist: Option<BTreeSet<Address>>,
+    /// Whether a new connection replaces one with the same address, rather than being refused. Default true.
+    pub replace_existing: bool,
+    /// How far a signed timestamp may lie from this server's clock: the same window as the connections'
+    /// [`auth_window`](crate::Config::auth_window). Default 5 s.
+    pub auth_window: Duration,
+    /// How many connections may be unauthenticated at once. Default 4096.
+    pub max_unauthenticated: usize,
+    /// How many of them may come from one IP address (for IPv6: one /64 network). Default 1024.
+    pub max_unauthenticated_per_ip: usize,
+    /// How many used proofs are remembered at most, about 100 bytes each. Default 262,144.
+    ///
+    /// A proof is kept while it could be accepted again, twice the window at most; beyond this number the
+    /// oldest is forgotten, and then everything as old as that is refused. The default holds more logins than
+    /// two cores can verify in that time.
+    pub max_remembered_proofs: usize,
+}
+
+impl Default for AdmissionConfig {
+    fn default() -> Self {
+        Self {
+            whitelist: None,
+            replace_existing: true,
+            auth_window: crate::config::DEFAULT_AUTH_TIMEOUT,
+            max_unauthenticated: 4096,
+            max_unauthenticated_per_ip: 1024,
+            max_remembered_proofs: 1 << 18,
+        }
+    }
+}
+
+/// A connection that cannot even be heard: too many are unauthenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Overload {
+    /// In all.
+    #[error("too many connections are waiting to authenticate")]
+    Unauthenticated,
+    /// From its IP address.
+    #[error("too many connections from this IP address are waiting to authenticate")]
+    UnauthenticatedFromIp,
+}
+
+/// What an admission did to the address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admitted {
+    /// Nobody had it.
+    Fresh,
+    /// This connection had it, and is to be closed as [`Replaced`](crate::CloseReason::Replaced).
+    Replaces(ConnectionId),
+}
+
+/// Decides about connections, in the order of their life: [`arrive`](Self::arrive), [`screen`](Self::screen),
+/// (the application's own check,) [`admit`](Self::admit), [`release`](Self::release).
+#[derive(Debug)]
+pub struct Admission {
+    config: AdmissionConfig,
+    /// Every connection between `arrive` and `release`, with what it holds.
+    connections: BTreeMap<ConnectionId, Holding>,
+    unauthenticated: usize,
+    unauthenticated_from: BTreeMap<Network, usize>,
+    connected: BTreeMap<Address, ConnectionId>,
+    used: UsedProofs,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Holding {
+    /// A place among the unauthenticated.
+    Place(Option<Network>),
+    Address(Address),
+}
+
+impl Admission {
+    /// A server that has seen nobody yet.
+    pub fn new(config: AdmissionConfig) -> Self {
+        Self {
+            config,
+            connections: BTreeMap::new(),
+            unauthenticated: 0,
+            unauthenticated_from: BTreeMap::new(),
+            connected: BTreeMap::new(),
+            used: UsedProofs::default(),
+        }
+    }
+
+    /// A transport was accepted, from `ip` if that is known. It takes a place among the unauthenticated.
+    ///
+    /// # Errors
+    /// When there is no place left; the connection then holds nothing.
+    pub fn arrive(&mut self, id: ConnectionId, ip: Option<IpAddr>) -> Result<(), Overload> {
+        if self.unauthenticated >= self.config.max_unauthenticated {
+            return Err(Overload::Unauthenticated);
+        }
+        let network = ip.map(Network::of);
+        if let Some(network) = network {
+            let count = self.unauthenticated_from.entry(network).or_insert(0);
+            if *count >= self.config.max_unauthenticated_per_ip {
+                if *count == 0 {
+                    self.unauthenticated_from.remove(&network);
+                }
+                return Err(Overload::UnauthenticatedFromIp);
+            }
+            *count = count.saturating_add(1);
+        }
+        self.unauthenticated = self.unauthenticated.saturating_add(1);
+        self.connections.insert(id, Holding::Place(network));
+        Ok(())
+    }
+
+    /// Judges a proved address before the application is asked: is it on the whitelist, and was the proof used
+    /// before? From here on it is used up, whatever the application says. (Proofs of addresses that are not
+    /// on the whitelist are not remembered, so that strangers cannot fill the memory.)
+    ///
+    /// # Errors
+    /// The refusal to answer with.
+    pub fn screen(&mut self, proof: Proof, wall: UnixMillis) -> Result<(), Refusal> {
+        let Proof { address, timestamp } = proof;
+        if self.config.whitelist.as_ref().is_some_and(|whitelist| !whitelist.contains(&address)) {
+            return Err(Refusal::NotWhitelisted);
+        }
+        if self.used.note(timestamp, address, wall, &self.config) { Ok(()) } else { Err(Refusal::Replayed) }
+    }
+
+    /// Gives the address to the connection, which gives its place among the unauthenticated back.
+    ///
+    /// # Errors
+    /// [`Refusal::AlreadyConnected`] when somebody has the address and is not to be replaced;
+    /// [`Refusal::Denied`] when the connection was released already.
+    pub fn admit(&mut self, address: Address, id: ConnectionId) -> Result<Admitted, Refusal> {
+        if !self.connections.contains_key(&id) {
+            return Err(Refusal::Denied);
+        }
+        let holder = self.connected.get(&address).copied().filter(|holder| *holder != id);
+        if holder.is_some() && !self.config.replace_existing {
+            return Err(Refusal::AlreadyConnected);
+        }
+        self.release(id);
+        if let Some(holder) = holder {
+            // From here on it holds nothing, so that its end cannot touch its successor.
+            self.connections.remove(&holder);
+        }
+        self.connections.insert(id, Holding::Address(address));
+        self.connected.insert(address, id);
+        Ok(holder.map_or(Admitted::Fresh, Admitted::Replaces))
+    }
+
+    /// The connection has ended. Frees what it holds, and nothing that another one holds: a replaced
+    /// connection's end never touches its successor.
+    pub fn release(&mut self, id: ConnectionId) {
+        match self.connections.remove(&id) {
+            None => {}
+            Some(Holding::Place(network)) => {
+                self.unauthenticated = self.unauthenticated.saturating_sub(1);
+                if let Some(network) = network
+                    && let Some(count) = self.unauthenticated_from.get_mut(&network)
+                {
+                    *count = count.saturating_sub(1);
+                    if *count == 0 {
+                        self.unauthenticated_from.remove(&network);
+                    }
+                }
+            }
+            Some(Holding::Address(address)) => {
+                self.connected.remove(&address);
+            }
+        }
+    }
+
+    /// The connection that has this address now.
+    pub fn holder(&self, address: &Address) -> Option<ConnectionId> {
+        self.connected.get(address).copied()
+    }
+
+    /// How many addresses are connected.
+    pub fn connected(&self) -> usize {
+        self.connected.len()
+    }
+
+    /// How many connections are unauthenticated.
+    pub const fn unauthenticated(&self) -> usize {
+        self.unauthenticated
+    }
+
+    /// How many used proofs are remembered.
+    pub fn remembered_proofs(&self) -> usize {
+        self.used.proofs.len()
+    }
+}
+
+/// Where a connection comes from, as far as the limits care: an IPv4 address, or an IPv6 /64 network, which is
+/// what one household has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Network {
+    V4([u8; 4]),
+    V6(u64),
+}
+
+impl Network {
+    fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Self::V4(ip.octets()),
+            IpAddr::V6(ip) => Self::V6((ip.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+/// The proofs that could be accepted once more. Not the signatures' bytes: one signature has several spellings.
+#[derive(Debug, Default)]
+struct UsedProofs {
+    proofs: BTreeSet<(UnixMillis, Address)>,
+    /// Nothing signed up to this time is accepted any more: proofs this old have been forgotten, so a replay of
+    /// one could not be told from a first use. It lies in the past beyond the window, unless the wall clock
+    /// was set back or the memory overflowed; then honest peers wait until it has passed.
+    forgotten: Option<UnixMillis>,
+}
+
+impl UsedProofs {
+    /// Notes a proof, and says whether this was its first use.
+    fn note(
+        &mut self,
+        timestamp: UnixMillis,
+        address: Address,
+        wall: UnixMillis,
+        config: &AdmissionConfig,
+    ) -> bool {
+        while let Some((oldest, _)) = self.proofs.first()
+            && *oldest < wall
+            && oldest.distance(wall) > config.auth_window
+        {
+            self.forget_oldest();
+        }
+        if self.forgotten.is_some_and(|forgotten| timestamp <= forgotten) {
+            return false;
+        }
+        let first_use = self.proofs.insert((timestamp, address));
+        while self.proofs.len() > config.max_remembered_proofs {
+            self.forget_oldest();
+        }
+        first_use
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((timestamp, _)) = self.proofs.pop_first() {
+            self.forgotten = self.forgotten.max(Some(timestamp));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What a [`Connection`](crate::Connection) is told once, and may share with thousands of others.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::identity::{Address, Wallet};
+
+/// The default time for authentication, and the default window for a signed timestamp.
+pub const DEFAULT_AUTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The default limit of a message: 1 MiB.
+pub const DEFAULT_MAX_MESSAGE_SIZE: usize = 1 << 20;
+/// The default limit of a message before authentication: 4 KiB.
+pub const DEFAULT_MAX_UNAUTHENTICATED_MESSAGE_SIZE: usize = 4 << 10;
+
+/// What both sides need to know.
+///
+/// A zero time-out or interval switches that guard off.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Who this side is.
+    pub wallet: Wallet,
+    /// How long the other side may take to authenticate. Default 5 s.
+    pub auth_timeout: Duration,
+    /// By how much that deadline may be rounded up, so that many connections share a wake-up. Default 1 s for a
+    /// server, zero for a client.
+    pub auth_check_interval: Duration,
+    /// How far a signed timestamp may lie from this side's wall clock. Default 5 s. Zero accepts only the same
+    /// millisecond; it is no guard that can be switched off.
+    pub auth_window: Duration,
+    /// How often this side sends a ping (and, a server, a `heartbeat`). Default 1 s.
+    pub heartbeat_interval: Duration,
+    /// How long the other side may be silent. Default 5 s.
+    pub idle_timeout: Duration,
+    /// By how much that deadline may be rounded up. Default 1 s for a server, zero for a client.
+    pub idle_check_interval: Duration,
+    /// The longest message, in bytes, either way. Default 1 MiB.
+    pub max_message_size: usize,
+    /// The longest message taken before authentication, in bytes. Default 4 KiB.
+    pub max_unauthenticated_message_size: usize,
+    /// Client side: the addresses that the server may have; empty for any. Default empty.
+    pub expected_servers: Vec<Address>,
+}
+
+impl Config {
+    /// The defaults for a server.
+    pub fn server(wallet: Wallet) -> Self {
+        let second = Duration::from_secs(1);
+        Self { auth_check_interval: second, idle_check_interval: second, ..Self::client(wallet) }
+    }
+
+    /// The defaults for a client.
+    pub const fn client(wallet: Wallet) -> Self {
+        Self {
+            wallet,
+            auth_timeout: DEFAULT_AUTH_TIMEOUT,
+            auth_check_interval: Duration::ZERO,
+            auth_window: DEFAULT_AUTH_TIMEOUT,
+            heartbeat_interval: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(5),
+            idle_check_interval: Duration::ZERO,
+            max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
+            max_unauthenticated_message_size: DEFAULT_MAX_UNAUTHENTICATED_MESSAGE_SIZE,
+            expected_servers: Vec::new(),
+        }
+    }
+}

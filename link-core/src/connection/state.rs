@@ -1,0 +1,408 @@
+//! Every state of a connection and every transition between them.
+//!
+//! A state is a struct that holds only what it needs. A transition consumes the state it leaves and returns
+//! the one it enters, so a missing case does not compile:
+//!
+//! ```text
+//! server:  AwaitingAuthenticate ──proof──▶ AwaitingDecision ──admitted──▶ Authenticated
+//! client:  AwaitingAnswer ─────────────────proof────────────────────────▶ Authenticated
+//! any:     ──refused, violated, timed out, closed, lost──▶ Closed
+//! ```
+
+use alloc::collections::VecDeque;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use super::{
+    Role,
+    ticket::{Stub, Ticket},
+    timers::{IdleGuard, Pulse, due},
+};
+use crate::{
+    config::Config,
+    error::{CloseReason, Misuse, Refusal, Violation},
+    event::{Event, Output, Protection},
+    frame::Frame,
+    handshake::{self, Proof},
+    identity::Address,
+    message::{self, Received, Status},
+    time::{Instant, Now},
+};
+
+#[derive(Debug)]
+pub(super) enum State {
+    AwaitingAuthenticate(AwaitingAuthenticate),
+    AwaitingDecision(AwaitingDecision),
+    AwaitingAnswer(AwaitingAnswer),
+    Authenticated(Authenticated),
+    Closed,
+}
+
+/// Server: the client has yet to prove who it is.
+#[derive(Debug)]
+pub(super) struct AwaitingAuthenticate {
+    since: Instant,
+}
+
+/// Server: the client has proved its address, and policy has yet to say whether it gets in.
+#[derive(Debug)]
+pub(super) struct AwaitingDecision {
+    since: Instant,
+    proof: Proof,
+    stub: Stub,
+}
+
+/// Client: our proof is out, and the server has yet to answer with its own.
+#[derive(Debug)]
+pub(super) struct AwaitingAnswer {
+    since: Instant,
+}
+
+/// Both sides are verified.
+#[derive(Debug)]
+pub(super) struct Authenticated {
+    peer: Address,
+    protection: Protection,
+    idle: IdleGuard,
+    pulse: Pulse,
+}
+
+/// What a transition may read, and the queue that it may add to.
+pub(super) struct Context<'a> {
+    pub(super) now: Now,
+    pub(super) role: Role,
+    pub(super) config: &'a Config,
+    pub(super) outputs: &'a mut VecDeque<Output>,
+}
+
+impl State {
+    pub(super) fn client(cx: &mut Context<'_>) -> Self {
+        cx.send(Frame::Text(handshake::prove(&cx.config.wallet, cx.now.wall)));
+        Self::AwaitingAnswer(AwaitingAnswer { since: cx.now.mono })
+    }
+
+    pub(super) fn server(cx: &mut Context<'_>) -> Self {
+        Self::AwaitingAuthenticate(AwaitingAuthenticate { since: cx.now.mono })
+    }
+
+    pub(super) const fn peer(&self) -> Option<Address> {
+        match self {
+            Self::Authenticated(state) => Some(state.peer),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn protection(&self) -> Option<Protection> {
+        match self {
+            Self::Authenticated(state) => Some(state.protection),
+            _ => None,
+        }
+    }
+
+    pub(super) fn awaits(&self, ticket: &Ticket) -> Result<(), Misuse> {
+        match self {
+            Self::AwaitingDecision(state) if state.stub.belongs_to(ticket) => Ok(()),
+            Self::AwaitingDecision(_) | Self::AwaitingAuthenticate(_) | Self::AwaitingAnswer(_) => {
+                Err(Misuse::ForeignTicket)
+            }
+            Self::Authenticated(_) | Self::Closed => Err(Misuse::LateTicket),
+        }
+    }
+
+    pub(super) fn deadline(&self, config: &Config) -> Option<Instant> {
+        let authentication = |since| due(since, config.auth_timeout, config.auth_check_interval);
+        match self {
+            Self::AwaitingAuthenticate(state) => authentication(state.since),
+            Self::AwaitingDecision(state) => authentication(state.since),
+            Self::AwaitingAnswer(state) => authentication(state.since),
+            Self::Authenticated(state) => {
+                let idle = state.idle.deadline(config.idle_timeout, config.idle_check_interval);
+                [idle, state.pulse.deadline()].into_iter().flatten().min()
+            }
+            Self::Closed => None,
+        }
+    }
+
+    pub(super) fn on_frame(self, frame: Frame, cx: &mut Context<'_>) -> Self {
+        match self {
+            Self::AwaitingAuthenticate(state) => state.on_frame(frame, cx),
+            Self::AwaitingDecision(state) => state.on_frame(frame, cx),
+            Self::AwaitingAnswer(state) => state.on_frame(frame, cx),
+            Self::Authenticated(state) => state.on_frame(frame, cx),
+            Self::Closed => Self::Closed,
+        }
+    }
+
+    pub(super) fn on_timeout(self, cx: &mut Context<'_>) -> Self {
+        let now = cx.now.mono;
+        match self {
+            Self::Authenticated(state) => state.on_timeout(cx),
+            // Until then there is only the authentication deadline.
+            waiting => match waiting.deadline(cx.config) {
+                Some(deadline) if now >= deadline => {
+                    waiting.end(CloseReason::AuthenticationTimeout(cx.config.auth_timeout), cx)
+                }
+                _ => waiting,
+            },
+        }
+    }
+
+    pub(super) fn on_reads_paused(mut self) -> Self {
+        if let Self::Authenticated(state) = &mut self {
+            state.idle.pause();
+        }
+        self
+    }
+
+    pub(super) fn on_reads_resumed(mut self, cx: &mut Context<'_>) -> Self {
+        if let Self::Authenticated(state) = &mut self {
+            state.idle.resume(cx.now.mono);
+        }
+        self
+    }
+
+    pub(super) fn on_decision(self, verdict: Result<(), Refusal>, cx: &mut Context<'_>) -> Self {
+        match self {
+            Self::AwaitingDecision(state) => match verdict {
+                Ok(()) => {
+                    cx.send(Frame::Text(handshake::prove(&cx.config.wallet, cx.now.wall)));
+                    Authenticated::enter(state.proof.address, cx)
+                }
+                Err(refusal) => Self::AwaitingDecision(state).end(refusal.into(), cx),
+            },
+            other => other,
+        }
+    }
+
+    /// Nobody holds the ticket any more, so nobody will decide.
+    pub(super) fn notice_dropped_ticket(self, cx: &mut Context<'_>) -> Self {
+        match &self {
+            Self::AwaitingDecision(state) if state.stub.is_ticket_gone() => {
+                self.end(Refusal::Denied.into(), cx)
+            }
+            _ => self,
+        }
+    }
+
+    pub(super) fn on_close(self, reason: CloseReason, cx: &mut Context<'_>) -> Self {
+        match self {
+            Self::Closed => Self::Closed,
+            open => open.end(reason, cx),
+        }
+    }
+
+    /// The only way into `Closed`: the status text that JavaScript peers know, the close frame, the end of the
+    /// transport, and the one terminal event, in this order.
+    fn end(self, reason: CloseReason, cx: &mut Context<'_>) -> Self {
+        if cx.role == Role::Server
+            && let Some(status) = reason.status()
+        {
+            let text = match self {
+                Self::Authenticated(_) => status.quoted_text(),
+                _ => status.text(),
+            };
+            cx.send(Frame::Text(ByteString::from_static(text)));
+        }
+        if let Some(close) = reason.close_frame() {
+            cx.send(Frame::Close(Some(close)));
+        }
+        cx.outputs.push_back(Output::CloseTransport);
+        cx.emit(Event::Closed { reason });
+        Self::Closed
+    }
+}
+
+impl AwaitingAuthenticate {
+    fn on_frame(self, frame: Frame, cx: &mut Context<'_>) -> State {
+        let outcome = match cx.read(frame, cx.config.max_unauthenticated_message_size) {
+            Ok(Incoming::Control) => return State::AwaitingAuthenticate(self),
+            Ok(Incoming::Closed(reason)) => Err(reason),
+            Ok(Incoming::Text(Received::Authenticate(message))) => {
+                handshake::verify(&message, cx.now.wall, cx.config.auth_window).map_err(CloseReason::from)
+            }
+            Ok(Incoming::Text(Received::NotJson)) => Err(Violation::NotJson.into()),
+            Ok(Incoming::Text(_)) => Err(Violation::UnexpectedMessage.into()),
+            Err(violation) => Err(violation.into()),
+        };
+        match outcome {
+            Ok(proof) => self.ask_admission(proof, cx),
+            Err(reason) => State::AwaitingAuthenticate(self).end(reason, cx),
+        }
+    }
+
+    fn ask_admission(self, proof: Proof, cx: &mut Context<'_>) -> State {
+        let (ticket, stub) = Ticket::issue(proof);
+        cx.emit(Event::AdmissionRequested { ticket });
+        State::AwaitingDecision(AwaitingDecision { since: self.since, proof, stub })
+    }
+}
+
+impl AwaitingDecision {
+    /// No honest client speaks now, except that it answers what it takes for a heartbeat.
+    fn on_frame(self, frame: Frame, cx: &mut Context<'_>) -> State {
+        let reason = match cx.read(frame, cx.config.max_unauthenticated_message_size) {
+            Ok(Incoming::Control | Incoming::Text(Received::Heartbeat)) => {
+                return State::AwaitingDecision(self);
+            }
+            Ok(Incoming::Closed(reason)) => reason,
+            Ok(Incoming::Text(_)) => Violation::UnexpectedMessage.into(),
+            Err(violation) => violation.into(),
+        };
+        State::AwaitingDecision(self).end(reason, cx)
+    }
+}
+
+impl AwaitingAnswer {
+    fn on_frame(self, frame: Frame, cx: &mut Context<'_>) -> State {
+        let reason = match cx.read(frame, cx.config.max_unauthenticated_message_size) {
+            Ok(Incoming::Control) => return State::AwaitingAnswer(self),
+            Ok(Incoming::Text(Received::Heartbeat)) => {
+                cx.answer_heartbeat();
+                return State::AwaitingAnswer(self);
+            }
+            Ok(Incoming::Text(Received::Authenticate(message))) => {
+                match handshake::verify(&message, cx.now.wall, cx.config.auth_window)
+                    .and_then(|proof| expected(proof.address, cx.config))
+                {
+                    Ok(server) => return Authenticated::enter(server, cx),
+                    Err(violation) => violation.into(),
+                }
+            }
+            Ok(Incoming::Closed(reason)) => reason,
+            Ok(Incoming::Text(Received::Status(status))) => CloseReason::RefusedByServer(status),
+            Ok(Incoming::Text(Received::NotJson)) => Violation::NotJson.into(),
+            Ok(Incoming::Text(Received::Application(_))) => Violation::UnexpectedMessage.into(),
+            Err(violation) => violation.into(),
+        };
+        State::AwaitingAnswer(self).end(reason, cx)
+    }
+}
+
+/// Whether this is a server that the client wants to talk to.
+fn expected(server: Address, config: &Config) -> Result<Address, Violation> {
+    if config.expected_servers.contains(&server) {
+        Ok(server)
+    } else if server == config.wallet.address() {
+        Err(Violation::Reflected)
+    } else if config.expected_servers.is_empty() {
+        Ok(server)
+    } else {
+        Err(Violation::UnexpectedServer(server))
+    }
+}
+
+impl Authenticated {
+    fn enter(peer: Address, cx: &mut Context<'_>) -> State {
+        let protection = Protection::Transport;
+        cx.emit(Event::Authenticated { address: peer, protection });
+        State::Authenticated(Self {
+            peer,
+            protection,
+            idle: IdleGuard::started(cx.now.mono),
+            pulse: Pulse::started(cx.now.mono, cx.config.heartbeat_interval),
+        })
+    }
+
+    fn on_frame(mut self, frame: Frame, cx: &mut Context<'_>) -> State {
+        self.idle.hear(cx.now.mono);
+        if let Frame::Pong(payload) = &frame {
+            self.pulse.pong(payload, cx.now.mono);
+        }
+        let reason = match cx.read(frame, cx.config.max_message_size) {
+            Ok(Incoming::Control) => return State::Authenticated(self),
+            Ok(Incoming::Text(received)) => match self.on_text(received, cx) {
+                None => return State::Authenticated(self),
+                Some(reason) => reason,
+            },
+            Ok(Incoming::Closed(reason)) => reason,
+            Err(violation) => violation.into(),
+        };
+        State::Authenticated(self).end(reason, cx)
+    }
+
+    fn on_text(&self, received: Received, cx: &mut Context<'_>) -> Option<CloseReason> {
+        match (received, cx.role) {
+            (Received::Application(message), _) => cx.emit(Event::Message(message)),
+            (Received::Heartbeat, role) => {
+                if role == Role::Client {
+                    cx.answer_heartbeat();
+                }
+                cx.emit(Event::Heartbeat { round_trip: self.pulse.round_trip() });
+            }
+            // A second `authenticate` never changes an identity.
+            (Received::Authenticate(_), _) => {}
+            (Received::Status(status), _) => return Some(told_to_go(status)),
+            (Received::NotJson, _) => cx.emit(Event::Error(Violation::NotJson)),
+        }
+        None
+    }
+
+    fn on_timeout(mut self, cx: &mut Context<'_>) -> State {
+        let (now, config) = (cx.now.mono, cx.config);
+        if self.idle.expired(now, config.idle_timeout, config.idle_check_interval) {
+            return State::Authenticated(self).end(CloseReason::Idle(config.idle_timeout), cx);
+        }
+        if let Some(payload) = self.pulse.beat(now, config.heartbeat_interval) {
+            cx.send(Frame::Ping(Bytes::copy_from_slice(&payload)));
+            if cx.role == Role::Server {
+                cx.send(Frame::Text(message::heartbeat(cx.now.wall)));
+            }
+        }
+        State::Authenticated(self)
+    }
+}
+
+/// What a status means to a client that was authenticated.
+fn told_to_go(status: Status) -> CloseReason {
+    match status {
+        Status::Conflict => CloseReason::Replaced,
+        other => CloseReason::RefusedByServer(other),
+    }
+}
+
+/// A frame as the states see it.
+enum Incoming {
+    Text(Received),
+    /// A ping or a pong.
+    Control,
+    Closed(CloseReason),
+}
+
+impl Context<'_> {
+    fn send(&mut self, frame: Frame) {
+        self.outputs.push_back(Output::Send(frame));
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn answer_heartbeat(&mut self) {
+        self.send(Frame::Text(message::heartbeat(self.now.wall)));
+    }
+
+    fn read(&self, frame: Frame, limit: usize) -> Result<Incoming, Violation> {
+        let text = match frame {
+            Frame::Text(text) => text,
+            Frame::Binary(bytes) if bytes.len() > limit => return Err(Violation::MessageTooLarge { limit }),
+            Frame::Binary(bytes) => match ByteString::try_from(bytes) {
+                Ok(text) => text,
+                // A binary frame may hold anything; it just is not JSON.
+                Err(_) => return Ok(Incoming::Text(Received::NotJson)),
+            },
+            Frame::Ping(_) | Frame::Pong(_) => return Ok(Incoming::Control),
+            Frame::Close(close) => {
+                let code = close.map(|close| close.code);
+                return Ok(Incoming::Closed(CloseReason::PeerClosed { code }));
+            }
+        };
+        if text.len() > limit {
+            return Err(Violation::MessageTooLarge { limit });
+        }
+        Ok(Incoming::Text(match self.role {
+            Role::Client => Received::from_server(text),
+            Role::Server => Received::from_client(text),
+        }))
+    }
+}

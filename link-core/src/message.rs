@@ -1,0 +1,348 @@
+//! The v1 wire codec: what a text means, and how ours are written. (`WIRE.md`, 'After the handshake'.)
+//!
+//! JSON is validated once and its `type` looked at without building a tree. A [`Message`] keeps the text as
+//! it came, so that a payload is neither copied nor parsed until somebody asks for it.
+
+use alloc::{boxed::Box, format, string::String};
+use core::fmt;
+
+use bytestring::ByteString;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::time::UnixMillis;
+
+/// The message types that belong to the protocol. An application cannot send them.
+///
+/// `disconnect` and `error` mean nothing to the protocol: JavaScript peers hand them to their application as
+/// ordinary messages, and so do we.
+pub const RESERVED_TYPES: [&str; 4] = [AUTHENTICATE, HEARTBEAT, "disconnect", "error"];
+
+const AUTHENTICATE: &str = "authenticate";
+const HEARTBEAT: &str = "heartbeat";
+
+/// A message of the application: JSON text, known to be valid. Cloning shares the text.
+///
+/// ```
+/// use link_core::Message;
+///
+/// let message = Message::new(&serde_json::json!({ "type": "greeting", "text": "hello" }))?;
+/// assert_eq!(message.kind(), Some("greeting"));
+/// assert_eq!(message.as_str(), r#"{"text":"hello","type":"greeting"}"#);
+/// # Ok::<(), link_core::InvalidMessage>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    text: ByteString,
+    shape: Shape,
+}
+
+/// What was seen on the way through the JSON.
+#[derive(Clone, PartialEq, Eq)]
+enum Shape {
+    NotAnObject,
+    Untyped,
+    /// The `type` stands in the text, without an escape, from `start` to `end`.
+    Typed {
+        start: usize,
+        end: usize,
+    },
+    /// The `type` is written with escapes, and this is what it says.
+    Escaped(Box<str>),
+}
+
+impl Message {
+    /// Writes `value` as a message to send.
+    ///
+    /// # Errors
+    /// When `value` cannot be written as JSON, is not a JSON object, or has a reserved `type`.
+    pub fn new<T: Serialize + ?Sized>(value: &T) -> Result<Self, InvalidMessage> {
+        let text = serde_json::to_string(value).map_err(|error| InvalidMessage::Json(reason(&error)))?;
+        Self::parse(text)?.sendable()
+    }
+
+    /// Takes JSON text as it is. Any JSON value is a message one may receive; only an object whose `type` is
+    /// not reserved may be sent (the line checks that when it is asked to).
+    ///
+    /// # Errors
+    /// When `text` is not JSON.
+    pub fn parse(text: impl Into<ByteString>) -> Result<Self, InvalidMessage> {
+        let text = text.into();
+        let shape = Shape::of(&text).map_err(|error| InvalidMessage::Json(reason(&error)))?;
+        Ok(Self { text, shape })
+    }
+
+    /// The JSON text, byte for byte as it came or will go.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The JSON text, without a copy.
+    pub fn into_text(self) -> ByteString {
+        self.text
+    }
+
+    /// The `type`, if the message is an object and has a text there. As in JavaScript, the last one counts.
+    pub fn kind(&self) -> Option<&str> {
+        match &self.shape {
+            Shape::NotAnObject | Shape::Untyped => None,
+            Shape::Typed { start, end } => self.text.get(*start..*end),
+            Shape::Escaped(kind) => Some(kind),
+        }
+    }
+
+    /// Reads the message as a `T`.
+    ///
+    /// # Errors
+    /// When the JSON does not have the shape of a `T`; the error says where.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, InvalidMessage> {
+        serde_json::from_str(&self.text).map_err(|error| InvalidMessage::Shape(reason(&error)))
+    }
+
+    /// Itself, if an application may send it.
+    pub(crate) fn sendable(self) -> Result<Self, InvalidMessage> {
+        if self.shape == Shape::NotAnObject {
+            return Err(InvalidMessage::NotAnObject);
+        }
+        match self.kind().and_then(|kind| RESERVED_TYPES.into_iter().find(|reserved| *reserved == kind)) {
+            Some(reserved) => Err(InvalidMessage::ReservedType(reserved)),
+            None => Ok(self),
+        }
+    }
+}
+
+/// The text; a long one is cut.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 200;
+        match self.text.char_indices().nth(SHOWN) {
+            None => write!(f, "Message({})", self.text),
+            Some((end, _)) => {
+                write!(f, "Message({}… {} bytes)", self.text.get(..end).unwrap_or_default(), self.text.len())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Why something is not a message that can be sent or read so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidMessage {
+    /// It is not JSON, or cannot be written as JSON.
+    #[error("not JSON: {0}")]
+    Json(String),
+    /// It is JSON, but not an object; v1 peers expect objects.
+    #[error("a message must be a JSON object, such as {{\"type\":\"greeting\"}}")]
+    NotAnObject,
+    /// Its `type` belongs to the protocol.
+    #[error("the type \"{0}\" belongs to the protocol; choose another one")]
+    ReservedType(&'static str),
+    /// It is JSON of another shape than the one asked for.
+    #[error("the message has another shape: {0}")]
+    Shape(String),
+}
+
+fn reason(error: &serde_json::Error) -> String {
+    format!("{error}")
+}
+
+/// What a text from the peer turned out to be.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// An `authenticate`, its fields not looked at yet.
+    Authenticate(Message),
+    Heartbeat,
+    /// One of the texts by which a server refuses, in either spelling.
+    Status(Status),
+    Application(Message),
+    NotJson,
+}
+
+impl Received {
+    /// Reads what a server sent. Only a server's status texts mean anything.
+    pub(crate) fn from_server(text: ByteString) -> Self {
+        match Status::from_text(&text) {
+            Some(status) => Self::Status(status),
+            None => Self::from_client(text),
+        }
+    }
+
+    /// Reads what a client sent.
+    pub(crate) fn from_client(text: ByteString) -> Self {
+        match Message::parse(text) {
+            Err(_) => Self::NotJson,
+            Ok(message) => match message.kind() {
+                Some(AUTHENTICATE) => Self::Authenticate(message),
+                Some(HEARTBEAT) => Self::Heartbeat,
+                _ => Self::Application(message),
+            },
+        }
+    }
+}
+
+pub(crate) fn heartbeat(now: UnixMillis) -> ByteString {
+    format!(r#"{{"type":"{HEARTBEAT}","ts":{now}}}"#).into()
+}
+
+pub(crate) fn authenticate(address: &str, timestamp: UnixMillis, signature: &str) -> ByteString {
+    format!(
+        r#"{{"type":"{AUTHENTICATE}","address":"{address}","timestamp":{timestamp},"signature":"{signature}"}}"#
+    )
+    .into()
+}
+
+/// The status by which a v1 server refuses or drops a client. (`WIRE.md`, 'Handshake'.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// 401: the timestamp or the signature is not good.
+    Unauthorized,
+    /// 403: the address is not wanted here.
+    Forbidden,
+    /// 408: authenticated too late, or idle for too long.
+    RequestTimeout,
+    /// 409: the address is connected already, or a newer connection took its place.
+    Conflict,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Unauthorized, Self::Forbidden, Self::RequestTimeout, Self::Conflict];
+
+    /// The number, such as 401.
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
+            Self::RequestTimeout => 408,
+            Self::Conflict => 409,
+        }
+    }
+
+    /// The number and its name, such as `401 Unauthorized`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "401 Unauthorized",
+            Self::Forbidden => "403 Forbidden",
+            Self::RequestTimeout => "408 Request Timeout",
+            Self::Conflict => "409 Conflict",
+        }
+    }
+
+    /// The text that refuses a connection before it is authenticated: HTTP, though it travels in a text frame.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "HTTP/1.1 401 Unauthorized\r\n\r\n",
+            Self::Forbidden => "HTTP/1.1 403 Forbidden\r\n\r\n",
+            Self::RequestTimeout => "HTTP/1.1 408 Request Timeout\r\n\r\n",
+            Self::Conflict => "HTTP/1.1 409 Conflict\r\n\r\n",
+        }
+    }
+
+    /// The same text in JSON quotes, as it is sent after authentication.
+    pub const fn quoted_text(self) -> &'static str {
+        match self {
+            Self::Unauthorized => r#""HTTP/1.1 401 Unauthorized\r\n\r\n""#,
+            Self::Forbidden => r#""HTTP/1.1 403 Forbidden\r\n\r\n""#,
+            Self::RequestTimeout => r#""HTTP/1.1 408 Request Timeout\r\n\r\n""#,
+            Self::Conflict => r#""HTTP/1.1 409 Conflict\r\n\r\n""#,
+        }
+    }
+
+    /// Recognises both spellings.
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| text == status.text() || text == status.quoted_text())
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Shape {
+    /// Validates `text` as JSON and notes its `type`. Neither step recurses, so deep nesting costs no stack.
+    fn of(text: &ByteString) -> Result<Self, serde_json::Error> {
+        if !text.trim_ascii_start().starts_with('{') {
+            serde_json::from_str::<IgnoredAny>(text)?;
+            return Ok(Self::NotAnObject);
+        }
+        let Envelope { kind: Some(raw) } = serde_json::from_str(text)? else { return Ok(Self::Untyped) };
+        let raw: &str = raw.get();
+        let Some(kind) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+            return Ok(Self::Untyped);
+        };
+        if kind.contains('\\') {
+            return Ok(match serde_json::from_str(raw) {
+                Ok(decoded) => Self::Escaped(decoded),
+                // A lone surrogate: no text, so no type that anybody could ask for.
+                Err(_) => Self::Untyped,
+            });
+        }
+        let start = (kind.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+        Ok(Self::Typed { start, end: start.saturating_add(kind.len()) })
+    }
+}
+
+/// An object of which only the raw `type` is kept, the last one if there are several (as `JSON.parse` does).
+struct Envelope<'a> {
+    kind: Option<&'a RawValue>,
+}
+
+impl<'de> Deserialize<'de> for Envelope<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Envelope<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+                let mut kind = None;
+                while let Some(key) = fields.next_key::<Key>()? {
+                    match key {
+                        Key::Type => kind = Some(fields.next_value()?),
+                        Key::Other => drop(fields.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(Envelope { kind })
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+enum Key {
+    Type,
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl Visitor<'_> for Name {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_bytes<E>(self, name: &[u8]) -> Result<Key, E> {
+                Ok(if name == b"type" { Key::Type } else { Key::Other })
+            }
+        }
+        // As bytes, since JSON allows lone surrogates in a key and a Rust string does not.
+        deserializer.deserialize_bytes(Name)
+    }
+}
