@@ -107,7 +107,7 @@ pub use event::{Event, Output, Protection};
 pub use frame::{Close, Frame, close_code};
 pub use handshake::Proof;
 pub use identity::*;
-pub use message::{InvalidMessage, Message, RESERVED_TYPES, Status};
+pub use message::{IntoMessage, InvalidMessage, Message, RESERVED_TYPES, Status};
 pub use reconnect::{GiveUp, Next, Reconnect, ReconnectPolicy};
 pub use time::{Instant, Now, UnixMillis};
 

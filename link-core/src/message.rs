@@ -61,7 +61,9 @@ impl Message {
     /// When `value` cannot be written as JSON, is not a JSON object, or has a reserved `type`.
     pub fn new<T: Serialize + ?Sized>(value: &T) -> Result<Self, InvalidMessage> {
         let text = serde_json::to_string(value).map_err(|error| InvalidMessage::Json(reason(&error)))?;
-        Self::parse(text)?.sendable()
+        let message = Self::parse(text)?;
+        message.check_sendable()?;
+        Ok(message)
     }
 
     /// Takes JSON text as it is. Any JSON value is a message one may receive; only an object whose `type` is
@@ -102,15 +104,46 @@ impl Message {
         serde_json::from_str(&self.text).map_err(|error| InvalidMessage::Shape(reason(&error)))
     }
 
-    /// Itself, if an application may send it.
-    pub(crate) fn sendable(self) -> Result<Self, InvalidMessage> {
+    /// Whether an application may send it: an object, whose `type` does not belong to the protocol.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn check_sendable(&self) -> Result<(), InvalidMessage> {
         if self.shape == Shape::NotAnObject {
             return Err(InvalidMessage::NotAnObject);
         }
         match self.kind().and_then(|kind| RESERVED_TYPES.into_iter().find(|reserved| *reserved == kind)) {
             Some(reserved) => Err(InvalidMessage::ReservedType(reserved)),
-            None => Ok(self),
+            None => Ok(()),
         }
+    }
+}
+
+/// What can be sent: a [`Message`], which is shared and not copied, or any [`Serialize`] that makes a JSON object.
+pub trait IntoMessage {
+    /// The message to send.
+    ///
+    /// # Errors
+    /// As [`Message::new`].
+    fn into_message(self) -> Result<Message, InvalidMessage>;
+}
+
+impl IntoMessage for Message {
+    fn into_message(self) -> Result<Message, InvalidMessage> {
+        self.check_sendable()?;
+        Ok(self)
+    }
+}
+
+impl IntoMessage for &Message {
+    fn into_message(self) -> Result<Message, InvalidMessage> {
+        self.clone().into_message()
+    }
+}
+
+impl<T: Serialize + ?Sized> IntoMessage for &T {
+    fn into_message(self) -> Result<Message, InvalidMessage> {
+        Message::new(self)
     }
 }
 

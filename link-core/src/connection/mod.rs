@@ -142,7 +142,8 @@ impl Connection {
         if size > limit {
             return Err(Misuse::MessageTooLarge { size, limit });
         }
-        self.outputs.push_back(Output::Send(Frame::Text(message.sendable()?.into_text())));
+        message.check_sendable()?;
+        self.outputs.push_back(Output::Send(Frame::Text(message.into_text())));
         Ok(())
     }
 

@@ -1,0 +1,74 @@
+//! Between one connection of a client and the program.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_channel::oneshot;
+use link_core::{CloseReason, Event, Now, Reconnect, Refusal, Ticket};
+use tracing::{debug, info};
+
+use super::{ClientError, ClientEvent, OpenLine, Shared, run::Welcome};
+use crate::{event_queue::EventQueue, line::Attendant, outbox::Outbox};
+
+pub(super) struct ClientAttendant<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) outbox: Outbox,
+    pub(super) events: &'a mut EventQueue<ClientEvent>,
+    pub(super) stop: &'a mut oneshot::Receiver<Infallible>,
+    pub(super) stopped: bool,
+    pub(super) reconnect: &'a mut Reconnect,
+    pub(super) welcome: &'a mut Welcome,
+    /// How it ended, once it has.
+    pub(super) ended: Option<CloseReason>,
+}
+
+impl Attendant for ClientAttendant<'_> {
+    fn attend(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Authenticated { address, .. } => {
+                info!(server = %address, "authenticated");
+                self.reconnect.authenticated(now);
+                *self.shared.line() = Some(OpenLine { server: address, outbox: self.outbox.clone() });
+                self.events.push(ClientEvent::Authenticated { server: address });
+                self.welcome.authenticated();
+            }
+            Event::Message(message) => self.events.push(ClientEvent::Message(message)),
+            Event::Heartbeat { round_trip } => {
+                self.events.push_if_ready(ClientEvent::Heartbeat { round_trip });
+            }
+            Event::Error(violation) => {
+                debug!(%violation, "violation");
+                self.events.push(ClientEvent::Error(ClientError::Violation(violation)));
+            }
+            Event::Closed { reason } => {
+                info!(%reason, "disconnected");
+                // From here on `send` refuses, and nothing more is queued.
+                *self.shared.line() = None;
+                self.ended = Some(reason);
+            }
+            // Nobody asks a client for admission.
+            _ => {}
+        }
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.events.poll_ready(cx)
+    }
+
+    fn poll_decision(&mut self, _: &mut Context<'_>) -> Poll<(Ticket, Result<(), Refusal>)> {
+        Poll::Pending
+    }
+
+    fn poll_eviction(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        if self.stopped {
+            return Poll::Pending;
+        }
+        let _ = ready!(Pin::new(&mut *self.stop).poll(cx));
+        self.stopped = true;
+        Poll::Ready(CloseReason::Local)
+    }
+}

@@ -1,0 +1,267 @@
+//! A client's options, and starting.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_channel::{mpsc, oneshot};
+use futures_util::FutureExt;
+use link_core::{
+    Address, Config, DEFAULT_AUTH_TIMEOUT, InvalidPrivateKey, PrivateKey, Reconnect, ReconnectPolicy, Wallet,
+};
+
+use super::{
+    Client, ClientEvent, ClientHandle, ConnectionFailure, DialError, Shared,
+    dial::Target,
+    run::{Run, Welcome},
+};
+use crate::{
+    DEFAULT_PORT,
+    event_queue::EventQueue,
+    limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, Limits, stall_timeout},
+    runtime::Runtime,
+    wallet::{Identity, IdentityError, NoRandomness, seed},
+};
+
+/// A client's options. Each method's first sentence ends with its default.
+///
+/// A zero time-out or interval switches that guard off.
+#[must_use = "a builder does nothing until `connect` or `start`"]
+pub struct ClientBuilder<R> {
+    target: Target,
+    identity: Identity,
+    auth_timeout: Duration,
+    connect_timeout: Duration,
+    heartbeat_interval: Duration,
+    server_timeout: Duration,
+    expected_servers: Vec<Address>,
+    max_message_size: usize,
+    max_send_queue: usize,
+    event_capacity: usize,
+    reconnect: ReconnectPolicy,
+    runtime: PhantomData<fn() -> R>,
+}
+
+/// Why there is no line to the server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The private key is none.
+    #[error("the private key is not valid: {0}")]
+    PrivateKey(#[from] InvalidPrivateKey),
+    /// There is no randomness for a fresh wallet.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The host is not one.
+    #[error(transparent)]
+    Target(DialError),
+    /// It was tried, and given up.
+    #[error(transparent)]
+    Failed(#[from] ConnectionFailure),
+    /// Disconnected by a handle meanwhile.
+    #[error("disconnected by this side")]
+    Disconnected,
+}
+
+impl From<IdentityError> for ConnectError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::PrivateKey(error) => error.into(),
+            IdentityError::NoRandomness(error) => error.into(),
+        }
+    }
+}
+
+impl<R: Runtime> ClientBuilder<R> {
+    pub(super) fn new() -> Self {
+        Self {
+            target: Target { host: "localhost".into(), port: DEFAULT_PORT },
+            identity: Identity::default(),
+            auth_timeout: DEFAULT_AUTH_TIMEOUT,
+            connect_timeout: Duration::from_secs(10),
+            heartbeat_interval: Duration::from_secs(1),
+            server_timeout: Duration::from_secs(5),
+            expected_servers: Vec::new(),
+            max_message_size: link_core::DEFAULT_MAX_MESSAGE_SIZE,
+            max_send_queue: DEFAULT_MAX_SEND_QUEUE,
+            event_capacity: DEFAULT_EVENT_CAPACITY,
+            reconnect: ReconnectPolicy::default(),
+            runtime: PhantomData,
+        }
+    }
+
+    /// The server's host name or IP address: `localhost`.
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.target.host = host.into();
+        self
+    }
+
+    /// The server's port: 3793.
+    pub fn port(mut self, port: u16) -> Self {
+        self.target.port = port;
+        self
+    }
+
+    /// The wallet of the client: a fresh one.
+    pub fn wallet(mut self, wallet: Wallet) -> Self {
+        self.identity.wallet = Some(wallet);
+        self
+    }
+
+    /// The private key of the client in hex, which wins over [`wallet`](Self::wallet): none. A bad one is
+    /// reported by [`connect`](Self::connect) and [`start`](Self::start).
+    pub fn private_key(mut self, hex: &str) -> Self {
+        self.identity.private_key = Some(PrivateKey::from_hex(hex));
+        self
+    }
+
+    /// An address that the server may have; called again, one more: any address.
+    pub fn expect_server(mut self, address: Address) -> Self {
+        self.expected_servers.push(address);
+        self
+    }
+
+    /// How long the server may take to prove its address, and how far the time it signed may be from this
+    /// machine's: 5 s. Zero takes the deadline away, and leaves the window at 5 s.
+    pub fn auth_timeout(mut self, timeout: Duration) -> Self {
+        self.auth_timeout = timeout;
+        self
+    }
+
+    /// How long opening the WebSocket may take: 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How often the server is pinged, to measure the round trip and to notice that it is gone: 1 s.
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.heartbeat_interval = interval;
+        self
+    }
+
+    /// How long the server may be silent before it counts as gone: 5 s.
+    pub fn server_timeout(mut self, timeout: Duration) -> Self {
+        self.server_timeout = timeout;
+        self
+    }
+
+    /// How many times in a row to dial again before giving up: 5. Zero never dials again; `u32::MAX` never
+    /// gives up.
+    pub fn max_reconnect_attempts(mut self, attempts: u32) -> Self {
+        self.reconnect.max_attempts = attempts;
+        self
+    }
+
+    /// The upper bound of the first delay, which doubles with each attempt: 1 s. The delay itself is drawn
+    /// evenly from zero to the bound.
+    pub fn reconnect_delay(mut self, delay: Duration) -> Self {
+        self.reconnect.delay = delay;
+        self
+    }
+
+    /// The upper bound of every delay: 30 s.
+    pub fn max_reconnect_delay(mut self, delay: Duration) -> Self {
+        self.reconnect.max_delay = delay;
+        self
+    }
+
+    /// How long a session must last for the attempts to be counted anew: 10 s.
+    pub fn reconnect_reset_after(mut self, lasted: Duration) -> Self {
+        self.reconnect.lasted = lasted;
+        self
+    }
+
+    /// Whether to dial again after a refusal (401, 403, 409) or a replacement: false.
+    pub fn retry_refusals(mut self, retry: bool) -> Self {
+        self.reconnect.retry_refusals = retry;
+        self
+    }
+
+    /// The longest message, in bytes, either way: 1 MiB.
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.max_message_size = bytes;
+        self
+    }
+
+    /// How many bytes may wait to be sent: 4 MiB.
+    pub fn max_send_queue(mut self, bytes: usize) -> Self {
+        self.max_send_queue = bytes;
+        self
+    }
+
+    /// How many events may wait for the program, beside one turn's: 1024.
+    pub fn event_capacity(mut self, events: usize) -> Self {
+        self.event_capacity = events;
+        self
+    }
+
+    /// Starts, and waits until the line is authenticated. The events of that are the client's first ones.
+    ///
+    /// # Errors
+    /// When an option is bad, the server refuses, or all attempts fail.
+    pub async fn connect(self) -> Result<Client<R>, ConnectError> {
+        let (client, welcome) = self.launch()?;
+        match welcome.await {
+            Ok(outcome) => outcome.map(|()| client).map_err(ConnectError::from),
+            Err(oneshot::Canceled) => Err(ConnectError::Disconnected),
+        }
+    }
+
+    /// Starts, and does not wait: for a program that is to come up before its server does. How it goes is told
+    /// by the events.
+    ///
+    /// # Errors
+    /// When an option is bad.
+    pub fn start(self) -> Result<Client<R>, ConnectError> {
+        self.launch().map(|(client, _)| client)
+    }
+
+    #[allow(clippy::type_complexity, reason = "the pair is taken apart at once")]
+    fn launch(self) -> Result<(Client<R>, oneshot::Receiver<Result<(), ConnectionFailure>>), ConnectError> {
+        self.target.check().map_err(ConnectError::Target)?;
+        let mut config = Config::client(self.identity.resolve()?);
+        config.auth_timeout = self.auth_timeout;
+        config.auth_window =
+            if self.auth_timeout.is_zero() { DEFAULT_AUTH_TIMEOUT } else { self.auth_timeout };
+        config.heartbeat_interval = self.heartbeat_interval;
+        config.idle_timeout = self.server_timeout;
+        config.max_message_size = self.max_message_size;
+        config.expected_servers = self.expected_servers;
+
+        let (stop_sender, stop) = oneshot::channel();
+        let (gone_sender, gone) = oneshot::channel();
+        let (welcome_sender, welcome) = oneshot::channel();
+        let (events_sender, events) = mpsc::channel::<ClientEvent>(self.event_capacity);
+        let shared = Arc::new(Shared {
+            address: config.wallet.address(),
+            line: Mutex::new(None),
+            stop: Mutex::new(Some(stop_sender)),
+            gone: gone.shared(),
+        });
+        let run = Run {
+            shared: shared.clone(),
+            limits: Limits::new(&config, self.max_send_queue),
+            target: self.target,
+            connect_timeout: self.connect_timeout,
+            stall_timeout: stall_timeout(config.idle_timeout),
+            config: Arc::new(config),
+            reconnect: Reconnect::new(self.reconnect, seed()),
+            events: EventQueue::new(events_sender),
+            stop,
+            welcome: Welcome(Some(welcome_sender)),
+            _gone: gone_sender,
+        };
+        R::spawn(run.run::<R>());
+        Ok((Client { handle: ClientHandle { shared, runtime: PhantomData }, events }, welcome))
+    }
+}
+
+impl<R> fmt::Debug for ClientBuilder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder").field("target", &self.target).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,257 @@
+//! A client: keeps a line to one server, and dials again by itself when it is lost.
+//!
+//! - `builder`: the options, and starting.
+//! - `dial`: from a host name to an open WebSocket.
+//! - `attendant`: between one connection and the program.
+//! - `run`: the task that dials, drives, and waits, as [`link_core::Reconnect`] says.
+
+mod attendant;
+mod builder;
+mod dial;
+mod run;
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::poll_fn,
+    marker::PhantomData,
+    ops::Deref,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_channel::{mpsc, oneshot};
+use futures_core::Stream;
+use futures_util::future;
+use link_core::{Address, CloseReason, GiveUp, IntoMessage, Message, Violation};
+
+use crate::{
+    outbox::{Outbox, SendError},
+    runtime::Runtime,
+};
+pub use builder::{ClientBuilder, ConnectError};
+pub use dial::DialError;
+
+/// A client, as a stream of its events. Dropping it disconnects.
+///
+/// What needs no `&mut` is on [`ClientHandle`], to which this dereferences and which can be cloned.
+pub struct Client<R: Runtime> {
+    handle: ClientHandle<R>,
+    events: mpsc::Receiver<ClientEvent>,
+}
+
+/// Something that happened to a client's line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientEvent {
+    /// The WebSocket is open. The server has yet to prove who it is.
+    Connected,
+    /// Both sides are verified; messages may be sent.
+    Authenticated {
+        /// The server's address.
+        server: Address,
+    },
+    /// The server sent a message.
+    Message(Message),
+    /// The server sent a heartbeat. Missed, rather than queued, when the program is behind.
+    Heartbeat {
+        /// The time from our last answered ping to its pong, if there was one.
+        round_trip: Option<Duration>,
+    },
+    /// An open WebSocket has ended.
+    Disconnected {
+        /// How.
+        reason: CloseReason,
+        /// Messages that were accepted for sending and never left this process. Whether those that left
+        /// arrived, v1 cannot say.
+        unsent: Vec<Message>,
+    },
+    /// It will dial again.
+    Reconnecting {
+        /// The how manieth time in a row, from 1.
+        attempt: u32,
+        /// How long from now.
+        delay: Duration,
+    },
+    /// It gives up. The last event, unless the program disconnected.
+    ConnectionFailed(ConnectionFailure),
+    /// Something went wrong that it gets over.
+    Error(ClientError),
+}
+
+/// Why a client gave up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{cause} ({reason})")]
+#[non_exhaustive]
+pub struct ConnectionFailure {
+    /// What happened last.
+    pub cause: FailureCause,
+    /// Why that was the last.
+    pub reason: GiveUp,
+}
+
+/// What made a client give up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FailureCause {
+    /// No connection came to be.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// A connection ended like this.
+    #[error(transparent)]
+    Closed(#[from] CloseReason),
+}
+
+/// Something went wrong that a client gets over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// No connection came to be this time.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The server did something wrong, and goes on.
+    #[error("the server {0}")]
+    Violation(#[from] Violation),
+}
+
+impl<R: Runtime> Client<R> {
+    /// The options, with their defaults.
+    pub fn builder() -> ClientBuilder<R> {
+        ClientBuilder::new()
+    }
+
+    /// The next event; `None` after the last.
+    pub async fn next(&mut self) -> Option<ClientEvent> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// A handle for the rest of the program.
+    pub fn handle(&self) -> ClientHandle<R> {
+        self.handle.clone()
+    }
+
+    /// Sends what was queued, disconnects, and waits until the connection is gone (about a second for a server
+    /// that does not answer). Events that nobody has taken yet are dropped.
+    pub async fn close(self) {
+        let handle = self.handle.clone();
+        drop(self);
+        handle.close().await;
+    }
+}
+
+/// The events. After the last one, it ends.
+impl<R: Runtime> Stream for Client<R> {
+    type Item = ClientEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ClientEvent>> {
+        Pin::new(&mut self.events).poll_next(cx)
+    }
+}
+
+impl<R: Runtime> Deref for Client<R> {
+    type Target = ClientHandle<R>;
+
+    fn deref(&self) -> &ClientHandle<R> {
+        &self.handle
+    }
+}
+
+impl<R: Runtime> Drop for Client<R> {
+    fn drop(&mut self) {
+        self.handle.disconnect();
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Client<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("address", &self.address()).field("server", &self.server()).finish()
+    }
+}
+
+/// A hold on a client, for every part of the program.
+pub struct ClientHandle<R: Runtime> {
+    shared: Arc<Shared>,
+    runtime: PhantomData<fn() -> R>,
+}
+
+/// What a client's task and its handles share.
+struct Shared {
+    address: Address,
+    /// The line, while it is authenticated.
+    line: Mutex<Option<OpenLine>>,
+    /// Taken when the program disconnects: dropping it is the signal.
+    stop: Mutex<Option<oneshot::Sender<Infallible>>>,
+    /// Ready when the task has ended.
+    gone: future::Shared<oneshot::Receiver<Infallible>>,
+}
+
+#[derive(Clone)]
+struct OpenLine {
+    server: Address,
+    outbox: Outbox,
+}
+
+impl Shared {
+    fn line(&self) -> std::sync::MutexGuard<'_, Option<OpenLine>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<R: Runtime> ClientHandle<R> {
+    /// The wallet address of this client.
+    pub fn address(&self) -> Address {
+        self.shared.address
+    }
+
+    /// The server's address, while the line is authenticated.
+    pub fn server(&self) -> Option<Address> {
+        self.shared.line().as_ref().map(|line| line.server)
+    }
+
+    /// Whether messages may be sent.
+    pub fn is_authenticated(&self) -> bool {
+        self.shared.line().is_some()
+    }
+
+    /// Queues a message for the server, and returns at once.
+    ///
+    /// # Errors
+    /// When the line is not authenticated at the moment (nothing is kept for later), the message is none, or too
+    /// much waits already.
+    pub fn send(&self, message: impl IntoMessage) -> Result<(), SendError> {
+        let message = message.into_message()?;
+        let line = self.shared.line();
+        line.as_ref().ok_or(SendError::NotAuthenticated)?.outbox.send(message)
+    }
+
+    /// Ends the line, after what was sent before, and everything else in every phase: no dialling, no waiting.
+    pub fn disconnect(&self) {
+        drop(self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// [Disconnects](Self::disconnect), and waits until the connection is gone.
+    ///
+    /// While the events are neither taken nor the [`Client`] dropped, that may be for ever.
+    pub async fn close(&self) {
+        self.disconnect();
+        // An error means that the task is gone, which is what is waited for.
+        let _ = self.shared.gone.clone().await;
+    }
+}
+
+impl<R: Runtime> Clone for ClientHandle<R> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), runtime: PhantomData }
+    }
+}
+
+impl<R: Runtime> fmt::Debug for ClientHandle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientHandle")
+            .field("address", &self.address())
+            .field("server", &self.server())
+            .finish()
+    }
+}

@@ -1,0 +1,134 @@
+//! The task of a client: dials, drives, and waits, as [`Reconnect`] says.
+
+use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+
+use futures_channel::oneshot;
+use futures_util::future::{Either, select};
+use link_core::{Config, Connection, GiveUp, Next, Reconnect};
+use tracing::debug;
+
+use super::{
+    ClientError, ClientEvent, ConnectionFailure, FailureCause, Shared,
+    attendant::ClientAttendant,
+    dial::{Target, dial},
+};
+use crate::{
+    event_queue::EventQueue,
+    limits::Limits,
+    line::drive,
+    outbox::outbox,
+    runtime::{self, Runtime},
+};
+
+/// All that the task owns.
+pub(super) struct Run {
+    pub(super) shared: Arc<Shared>,
+    pub(super) config: Arc<Config>,
+    pub(super) limits: Limits,
+    pub(super) target: Target,
+    pub(super) connect_timeout: Duration,
+    pub(super) stall_timeout: Duration,
+    pub(super) reconnect: Reconnect,
+    pub(super) events: EventQueue<ClientEvent>,
+    pub(super) stop: oneshot::Receiver<Infallible>,
+    pub(super) welcome: Welcome,
+    pub(super) _gone: oneshot::Sender<Infallible>,
+}
+
+/// Tells whoever waits for the first authentication how it went.
+pub(super) struct Welcome(pub(super) Option<oneshot::Sender<Result<(), ConnectionFailure>>>);
+
+impl Welcome {
+    pub(super) fn authenticated(&mut self) {
+        self.tell(Ok(()));
+    }
+
+    fn tell(&mut self, outcome: Result<(), ConnectionFailure>) {
+        if let Some(waiting) = self.0.take() {
+            let _ = waiting.send(outcome);
+        }
+    }
+}
+
+/// The program wants no connection any more.
+struct Stopped;
+
+impl Run {
+    pub(super) async fn run<R: Runtime>(mut self) {
+        let mut cause = None;
+        loop {
+            let now = runtime::now::<R>();
+            match self.reconnect.next(now) {
+                Next::Dial => match self.session::<R>().await {
+                    Ok(ended) => cause = Some(ended),
+                    Err(Stopped) => self.reconnect.disconnect(),
+                },
+                Next::WaitUntil(until) => {
+                    let (attempt, delay) = (self.reconnect.attempts(), until.since(now.mono));
+                    debug!(attempt, ?delay, "reconnecting");
+                    self.events.push(ClientEvent::Reconnecting { attempt, delay });
+                    let wait = runtime::sleep_until::<R>(until);
+                    if self.unless_stopped(wait).await.is_err() {
+                        self.reconnect.disconnect();
+                    }
+                }
+                // Nothing is open between two rounds.
+                Next::Carry => self.reconnect.failed(now),
+                Next::GiveUp(reason) => {
+                    if let (Some(cause), false) = (cause, reason == GiveUp::Disconnected) {
+                        let failure = ConnectionFailure { cause, reason };
+                        self.welcome.tell(Err(failure.clone()));
+                        self.events.push(ClientEvent::ConnectionFailed(failure));
+                    }
+                    // Ends at once when the program has dropped its end.
+                    return poll_fn(|cx| self.events.poll_ready(cx)).await;
+                }
+            }
+        }
+    }
+
+    /// Dials once, and drives what came of it to its end.
+    async fn session<R: Runtime>(&mut self) -> Result<FailureCause, Stopped> {
+        self.reconnect.dialled();
+        let (target, limits, timeout) = (self.target.clone(), self.limits, self.connect_timeout);
+        let dialling = async move { dial::<R>(&target, runtime::now::<R>().mono, timeout, &limits).await };
+        let socket = match self.unless_stopped(dialling).await? {
+            Ok(socket) => socket,
+            Err(error) => {
+                debug!(%error, "cannot dial");
+                self.events.push(ClientEvent::Error(ClientError::Dial(error.clone())));
+                self.reconnect.failed(runtime::now::<R>());
+                return Ok(error.into());
+            }
+        };
+        self.events.push(ClientEvent::Connected);
+        let connection = Connection::client(self.config.clone(), runtime::now::<R>());
+        let (outbox, mut commands) = outbox(self.limits);
+        let mut attendant = ClientAttendant {
+            shared: &self.shared,
+            outbox,
+            events: &mut self.events,
+            stop: &mut self.stop,
+            stopped: false,
+            reconnect: &mut self.reconnect,
+            welcome: &mut self.welcome,
+            ended: None,
+        };
+        drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, &self.limits, self.stall_timeout)
+            .await;
+        let (ended, stopped) = (attendant.ended.take(), attendant.stopped);
+        // A connection always says how it ended.
+        let reason = ended.unwrap_or(link_core::CloseReason::Lost);
+        let unsent = commands.close();
+        self.events.push(ClientEvent::Disconnected { reason: reason.clone(), unsent });
+        self.reconnect.ended(&reason, runtime::now::<R>());
+        if stopped { Err(Stopped) } else { Ok(reason.into()) }
+    }
+
+    async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stopped> {
+        match select(pin!(work), &mut self.stop).await {
+            Either::Left((done, _)) => Ok(done),
+            Either::Right(_) => Err(Stopped),
+        }
+    }
+}

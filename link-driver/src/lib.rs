@@ -1,0 +1,49 @@
+//! The one I/O loop of Link: drives [`link_core::Connection`] over any async stream, on any runtime.
+//!
+//! Most programs take an adapter, such as `link-tokio`, which names these types for its runtime and re-exports
+//! the rest. Take this crate to bring a runtime of your own: implement [`Runtime`], and everything here works
+//! there.
+//!
+//! - [`Server`] accepts clients, and hands their events to the program: all of them in one stream, or one
+//!   [`Session`] for each client.
+//! - [`Client`] keeps a line to a server, and dials again by itself when it is lost.
+//!
+//! ```text
+//! bytes ──▶ socket ──▶ line ──▶ link_core::Connection ──▶ server or client ──▶ event_queue ──▶ your program
+//! bytes ◀── socket ◀── line ◀── link_core::Connection ◀── outbox ◀──────────────────────────── your program
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod event_queue;
+mod limits;
+mod line;
+mod outbox;
+mod runtime;
+mod server;
+mod socket;
+mod wallet;
+
+pub use client::{
+    Client, ClientBuilder, ClientError, ClientEvent, ClientHandle, ConnectError, ConnectionFailure,
+    DialError, FailureCause,
+};
+pub use limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE};
+pub use outbox::SendError;
+pub use runtime::{Runtime, Timer};
+pub use server::{
+    AcceptError, BindError, Candidate, Peer, Server, ServerBuilder, ServerError, ServerEvent, ServerHandle,
+    Session, Verdict,
+};
+pub use wallet::{NoRandomness, new_wallet};
+
+/// What a program needs of the protocol itself.
+pub use link_core::{
+    Address, CloseReason, ConnectionId, GiveUp, IntoMessage, InvalidAddress, InvalidMessage,
+    InvalidPrivateKey, InvalidSignature, Message, PrivateKey, PublicKey, Refusal, Signature, Status,
+    UnixMillis, Violation, Wallet,
+};
+
+/// The port of Link, unless another one is asked for.
+pub const DEFAULT_PORT: u16 = 3793;

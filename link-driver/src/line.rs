@@ -1,0 +1,361 @@
+//! The one I/O loop: one task owns one WebSocket and its `Connection`, and lives in turns.
+//!
+//! A turn takes what the application asked for (bounded), reads the frames that are already there (bounded),
+//! looks at the clock, does what the connection says, and **flushes once**. Nothing is shared with another task
+//! but the queues at both ends, so no lock lies on the way of a message.
+//!
+//! ```text
+//! socket ──frames──▶ Connection ──events──▶ Attendant ──▶ the application
+//! socket ◀──frames── Connection ◀─commands─ Outbox    ◀── the application
+//! ```
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::future::{Either, join, select};
+use link_core::{CloseReason, Connection, Event, Frame, Instant, Now, Output, Refusal, Ticket};
+
+use crate::{
+    limits::Limits,
+    outbox::{Command, Commands},
+    runtime::{self, Runtime},
+    socket::{ReadError, WebSocket},
+};
+
+/// Commands and frames that one turn takes at most, before other tasks get theirs.
+const TURN_ITEMS: usize = 128;
+/// Bytes of messages that one turn takes from the application at most (and one message more).
+pub(crate) const TURN_BYTES: usize = 256 << 10;
+/// How long the last words may take, and the peer's end after them.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+/// Who stands between a connection and its application: a server's registry, or a client's reconnecting loop.
+pub(crate) trait Attendant {
+    /// The connection has something to tell. The last one is `Closed`.
+    fn attend(&mut self, event: Event, now: Now);
+
+    /// Ready while the application can take more events. While it is not, the peer is not read.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// A decision about an admission that was requested.
+    fn poll_decision(&mut self, cx: &mut Context<'_>) -> Poll<(Ticket, Result<(), Refusal>)>;
+
+    /// Ready when the connection is to end for a reason that does not come from its peer.
+    fn poll_eviction(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason>;
+}
+
+/// Drives a connection to its end. Returns once the application has been told everything and the socket is closed.
+pub(crate) async fn drive<R, S, A>(
+    socket: WebSocket<S>,
+    connection: Connection,
+    commands: &mut Commands,
+    attendant: &mut A,
+    limits: &Limits,
+    stall_timeout: Duration,
+) where
+    R: Runtime,
+    S: AsyncRead + AsyncWrite + Unpin,
+    A: Attendant,
+{
+    let mut timer = pin!(R::timer());
+    let mut line = Line {
+        socket,
+        connection,
+        commands,
+        attendant,
+        limits,
+        stall_timeout,
+        flush: Flush::Done,
+        reading: true,
+        leaving: None,
+        broken: false,
+        ended: false,
+        armed: None,
+    };
+    poll_fn(|cx| line.turn::<R>(timer.as_mut(), cx)).await;
+    let Line { mut socket, attendant, .. } = line;
+    let farewell = async move {
+        let patience = runtime::now::<R>().mono.after(LINGER);
+        select(pin!(socket.drain()), pin!(runtime::sleep_until::<R>(patience))).await;
+    };
+    join(farewell, poll_fn(|cx| attendant.poll_ready(cx))).await;
+}
+
+struct Line<'a, S, A> {
+    socket: WebSocket<S>,
+    connection: Connection,
+    commands: &'a mut Commands,
+    attendant: &'a mut A,
+    limits: &'a Limits,
+    stall_timeout: Duration,
+    flush: Flush,
+    /// Whether the peer is read; not while the application is behind.
+    reading: bool,
+    /// Close as soon as nothing waits to be sent any more.
+    leaving: Option<CloseReason>,
+    /// Writing failed. What the peer said before is still read.
+    broken: bool,
+    /// The connection wants its transport closed.
+    ended: bool,
+    /// The time for which the timer is armed. It may be earlier than the deadline, never later.
+    armed: Option<Instant>,
+}
+
+/// Whether all that was written has left.
+#[derive(Clone, Copy)]
+enum Flush {
+    Done,
+    Due,
+    /// The peer does not take more, since then, after that many bytes.
+    Stalled {
+        since: Instant,
+        written: u64,
+    },
+}
+
+impl<S, A> Line<'_, S, A>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    A: Attendant,
+{
+    fn turn<R: Runtime>(&mut self, mut timer: Pin<&mut R::Timer>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let now = runtime::now::<R>();
+            self.drain(now, cx);
+            let mut more = self.take_commands(now, cx);
+            more |= self.read_frames(now, cx);
+            self.take_decision(now, cx);
+            self.check_clock(now, cx);
+            self.flush(now, cx);
+            if self.ended {
+                return Poll::Ready(());
+            }
+            if more {
+                // The bounds of this turn are reached: let the others have theirs.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if self.await_deadline::<R>(now, timer.as_mut(), cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes an eviction, and messages. Says whether there may be more.
+    fn take_commands(&mut self, now: Now, cx: &mut Context<'_>) -> bool {
+        if !self.ended
+            && self.leaving.is_none()
+            && let Poll::Ready(reason) = self.attendant.poll_eviction(cx)
+        {
+            let authenticated = self.connection.is_authenticated();
+            match reason {
+                // What the application has sent before its own wish comes first; for a shutdown, if the peer
+                // takes it.
+                CloseReason::Local if authenticated => self.leaving = Some(reason),
+                CloseReason::ShuttingDown if authenticated && !self.is_stalled() => {
+                    self.leaving = Some(reason);
+                }
+                reason => self.connection.close(reason, now),
+            }
+            self.drain(now, cx);
+        }
+        let mut bytes = 0usize;
+        for _ in 0..TURN_ITEMS {
+            // While the peer does not take what was written, the rest waits in the bounded queue.
+            if self.ended || bytes >= TURN_BYTES || self.is_stalled() {
+                return !self.ended && bytes >= TURN_BYTES;
+            }
+            match self.commands.poll_next(cx) {
+                Poll::Ready(Some(Command::Send(message))) => {
+                    bytes = bytes.saturating_add(message.as_str().len());
+                    // The outbox has checked what can be checked; if the connection has ended, it says so.
+                    let _ = self.connection.send(message, now);
+                }
+                Poll::Ready(Some(Command::Close)) => self.connection.close(CloseReason::Local, now),
+                Poll::Ready(None) | Poll::Pending => {
+                    if let Some(reason) = self.leaving.take() {
+                        self.connection.close(reason, now);
+                        self.drain(now, cx);
+                    }
+                    return false;
+                }
+            }
+            self.drain(now, cx);
+        }
+        !self.ended
+    }
+
+    /// Reads what is there. Says whether there may be more.
+    fn read_frames(&mut self, now: Now, cx: &mut Context<'_>) -> bool {
+        for _ in 0..TURN_ITEMS {
+            if self.ended {
+                return false;
+            }
+            let ready = self.attendant.poll_ready(cx).is_ready();
+            if ready != self.reading {
+                self.reading = ready;
+                match ready {
+                    true => self.connection.handle_reads_resumed(now),
+                    false => self.connection.handle_reads_paused(now),
+                }
+            }
+            if !ready {
+                return false;
+            }
+            match self.socket.poll_read(cx) {
+                Poll::Ready(Ok(frame)) => self.connection.handle_frame(frame, now),
+                Poll::Ready(Err(ReadError::Violation(violation))) => {
+                    self.connection.handle_violation(violation, now);
+                }
+                Poll::Ready(Err(ReadError::Ended)) => self.connection.handle_transport_closed(now),
+                Poll::Pending if self.broken => self.connection.handle_transport_closed(now),
+                Poll::Pending => return false,
+            }
+            self.drain(now, cx);
+        }
+        !self.ended
+    }
+
+    /// After the frames, since one of them may just have asked for it.
+    fn take_decision(&mut self, now: Now, cx: &mut Context<'_>) {
+        if !self.ended
+            && let Poll::Ready((ticket, verdict)) = self.attendant.poll_decision(cx)
+        {
+            // Too late is too late: the connection has ended meanwhile, and has said so.
+            let _ = self.connection.decide(ticket, verdict, now);
+            self.drain(now, cx);
+        }
+    }
+
+    fn check_clock(&mut self, now: Now, cx: &mut Context<'_>) {
+        if self.connection.poll_timeout().is_some_and(|due| due <= now.mono) {
+            self.connection.handle_timeout(now);
+            self.drain(now, cx);
+        }
+        if self.stalled_until().is_some_and(|due| due <= now.mono) {
+            self.connection.close(CloseReason::SlowPeer, now);
+            self.drain(now, cx);
+        }
+    }
+
+    /// Does what the connection says, in its order.
+    fn drain(&mut self, now: Now, cx: &mut Context<'_>) {
+        while let Some(output) = self.connection.poll_output() {
+            match output {
+                Output::Send(frame) => self.write(frame, now, cx),
+                Output::Event(event) => {
+                    if let Event::Authenticated { .. } = event {
+                        self.socket.lift_limit(self.limits);
+                    }
+                    self.attendant.attend(event, now);
+                }
+                Output::CloseTransport => self.ended = true,
+            }
+        }
+    }
+
+    fn write(&mut self, frame: Frame, now: Now, cx: &mut Context<'_>) {
+        if self.broken {
+            return;
+        }
+        match self.socket.write(frame, cx) {
+            Ok(()) => {
+                if let Flush::Done = self.flush {
+                    self.flush = Flush::Due;
+                }
+            }
+            Err(CloseReason::SlowPeer) => self.connection.close(CloseReason::SlowPeer, now),
+            Err(_) => self.broken = true,
+        }
+    }
+
+    fn flush(&mut self, now: Now, cx: &mut Context<'_>) {
+        if self.broken || self.ended || matches!(self.flush, Flush::Done) {
+            return;
+        }
+        let flushed: Poll<io::Result<()>> = self.socket.poll_flush(cx);
+        self.flush = match flushed {
+            Poll::Ready(Ok(())) => {
+                if let Flush::Stalled { .. } = self.flush {
+                    // Commands were left waiting without anybody to be woken by them.
+                    cx.waker().wake_by_ref();
+                }
+                Flush::Done
+            }
+            Poll::Ready(Err(_)) => {
+                self.broken = true;
+                cx.waker().wake_by_ref();
+                Flush::Done
+            }
+            Poll::Pending => {
+                let written = self.socket.bytes_written();
+                match self.flush {
+                    Flush::Stalled { written: before, .. } if before == written => self.flush,
+                    _ => Flush::Stalled { since: now.mono, written },
+                }
+            }
+        };
+    }
+
+    const fn is_stalled(&self) -> bool {
+        matches!(self.flush, Flush::Stalled { .. })
+    }
+
+    /// When a peer that takes nothing has had its time.
+    fn stalled_until(&self) -> Option<Instant> {
+        match self.flush {
+            Flush::Stalled { since, .. } => Some(since.after(self.stall_timeout)),
+            _ => None,
+        }
+    }
+
+    /// Ready when a deadline has come. Activity moves the deadline and leaves the timer: it is armed again only
+    /// when it fires early, or has to fire earlier.
+    fn await_deadline<R: Runtime>(
+        &mut self,
+        now: Now,
+        mut timer: Pin<&mut R::Timer>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        loop {
+            let deadline = [self.connection.poll_timeout(), self.stalled_until()].into_iter().flatten().min();
+            let Some(deadline) = deadline else { return Poll::Pending };
+            if deadline <= now.mono {
+                return Poll::Ready(());
+            }
+            if self.armed.is_none_or(|armed| deadline < armed) {
+                runtime::arm::<R>(timer.as_mut(), deadline);
+                self.armed = Some(deadline);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.armed = None;
+            // It fired, so the time that this turn knows is old.
+            if runtime::now::<R>().mono >= deadline {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+/// Whichever of the two is first; `None` when it is the time-out. A zero time-out never comes.
+pub(crate) async fn within<R: Runtime, T>(
+    started: Instant,
+    timeout: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    if timeout.is_zero() {
+        return Some(work.await);
+    }
+    match select(pin!(work), pin!(runtime::sleep_until::<R>(started.after(timeout)))).await {
+        Either::Left((done, _)) => Some(done),
+        Either::Right(_) => None,
+    }
+}

@@ -1,0 +1,90 @@
+//! What the driver needs of an async runtime, and nothing more.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::OnceLock,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use futures_io::{AsyncRead, AsyncWrite};
+use link_core::{Now, UnixMillis};
+
+/// An async runtime: sockets, tasks, timers and a clock.
+///
+/// Implement it for a type of your own to run Link there; `link-tokio` is an example of about a hundred lines.
+/// Dispatch is static, and nothing on the way of a message is boxed.
+pub trait Runtime: Sized + Send + Sync + 'static {
+    /// A connected stream of bytes. Sockets have `TCP_NODELAY` set: the driver batches, the kernel need not.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// A socket that listens.
+    type Listener: Send + 'static;
+    /// A timer, to be armed again and again.
+    type Timer: Timer;
+
+    /// Opens a connection to a host, by name or IP address.
+    fn connect(host: &str, port: u16) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Listens at an address; port 0 asks the system for a free one.
+    fn bind(address: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + Send;
+
+    /// Where a listener listens.
+    ///
+    /// # Errors
+    /// As the system's call.
+    fn local_address(listener: &Self::Listener) -> io::Result<SocketAddr>;
+
+    /// The next connection, and where it comes from. Dropping the future loses none.
+    fn accept(
+        listener: &mut Self::Listener,
+    ) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+
+    /// Starts a task that nobody waits for.
+    fn spawn(task: impl Future<Output = ()> + Send + 'static);
+
+    /// A timer that is not armed.
+    fn timer() -> Self::Timer;
+
+    /// The monotonic clock that the timers follow.
+    fn now() -> Instant {
+        Instant::now()
+    }
+}
+
+/// A timer that can be armed again: a future that is ready once its deadline has passed. Polled while it is not
+/// armed, or again after it was ready, it is pending.
+pub trait Timer: Future<Output = ()> + Send + 'static {
+    /// Sets the deadline, in place of an earlier one.
+    fn arm(self: Pin<&mut Self>, deadline: Instant);
+}
+
+/// Where the core's monotonic clock begins in this process.
+static ORIGIN: OnceLock<Instant> = OnceLock::new();
+
+/// What both clocks say.
+pub(crate) fn now<R: Runtime>() -> Now {
+    let mono = R::now();
+    let origin = *ORIGIN.get_or_init(|| mono);
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now {
+        mono: link_core::Instant::from_origin(mono.saturating_duration_since(origin)),
+        wall: UnixMillis::saturating(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
+/// Arms a timer for a point on the core's clock. A point beyond the system's clock is never.
+pub(crate) fn arm<R: Runtime>(timer: Pin<&mut R::Timer>, deadline: link_core::Instant) {
+    let origin = *ORIGIN.get_or_init(R::now);
+    if let Some(deadline) = origin.checked_add(deadline.since_origin()) {
+        timer.arm(deadline);
+    }
+}
+
+/// Waits for a point on the core's clock.
+pub(crate) async fn sleep_until<R: Runtime>(deadline: link_core::Instant) {
+    let mut timer = std::pin::pin!(R::timer());
+    arm::<R>(timer.as_mut(), deadline);
+    timer.await;
+}

@@ -1,0 +1,249 @@
+//! Between one connection of a server and the program: admission, registration, events.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+};
+
+use futures_channel::{mpsc, oneshot};
+use link_core::{Address, CloseReason, ConnectionId, Event, Message, Now, Refusal, Ticket};
+use tracing::{debug, info};
+
+use super::{
+    ServerError, ServerEvent,
+    accept::{Face, Shared},
+    builder::Candidate,
+    peer::Peer,
+    registry::{Arrival, Eviction},
+    session::Session,
+};
+use crate::{event_queue::EventQueue, line::Attendant, outbox::Outbox};
+
+pub(super) struct ServerAttendant {
+    shared: Arc<Shared>,
+    id: ConnectionId,
+    remote_address: SocketAddr,
+    outbox: Outbox,
+    evicted: oneshot::Receiver<Eviction>,
+    /// Kept until the program has been told of our end.
+    told: Option<oneshot::Sender<()>>,
+    stage: Stage,
+    program: Program,
+}
+
+enum Stage {
+    Unknown,
+    /// Policy is being asked.
+    Proved {
+        address: Address,
+        decision: Option<(Ticket, Decision)>,
+    },
+    /// Let in, and registered.
+    Admitted(Peer),
+    Authenticated(Peer),
+    Ended,
+}
+
+type Decision = Pin<Box<dyn Future<Output = Result<Peer, Refusal>> + Send>>;
+
+/// How the program wants to hear of us.
+enum Program {
+    Events(EventQueue<ServerEvent>),
+    Sessions {
+        arrivals: EventQueue<Session>,
+        session: Option<OpenSession>,
+    },
+    /// It has been told everything.
+    Told,
+}
+
+struct OpenSession {
+    messages: EventQueue<Message>,
+    ended: Arc<OnceLock<CloseReason>>,
+}
+
+impl ServerAttendant {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        arrival: Arrival,
+        remote_address: SocketAddr,
+        outbox: Outbox,
+        face: &Face,
+    ) -> Self {
+        let program = match face {
+            Face::Events(events) => Program::Events(EventQueue::new(events.clone())),
+            Face::Sessions(sessions) => {
+                Program::Sessions { arrivals: EventQueue::new(sessions.clone()), session: None }
+            }
+        };
+        let Arrival { id, evicted } = arrival;
+        Self { shared, id, remote_address, outbox, evicted, told: None, stage: Stage::Unknown, program }
+    }
+
+    /// The transport has become a WebSocket.
+    pub(super) fn connected(&mut self) {
+        debug!(connection = self.id.0, remote = %self.remote_address, "connected");
+        self.tell(ServerEvent::Connected { id: self.id, remote_address: self.remote_address });
+    }
+
+    fn ask(&mut self, ticket: Ticket, now: Now) {
+        let address = ticket.address();
+        let screened = self.shared.registry.screen(ticket.proof(), now.wall);
+        let decision = decide(
+            self.shared.clone(),
+            screened,
+            Candidate { address, remote_address: self.remote_address },
+            self.id,
+            self.outbox.clone(),
+        );
+        self.stage = Stage::Proved { address, decision: Some((ticket, Box::pin(decision))) };
+    }
+
+    fn authenticated(&mut self) {
+        let Stage::Admitted(peer) = std::mem::replace(&mut self.stage, Stage::Unknown) else { return };
+        info!(connection = self.id.0, address = %peer.address(), "authenticated");
+        peer.set_connected(true);
+        if let Program::Sessions { arrivals, session } = &mut self.program {
+            let (sender, messages) = mpsc::channel(self.shared.session_capacity);
+            let ended = Arc::new(OnceLock::new());
+            arrivals.push(Session::new(peer.clone(), messages, ended.clone()));
+            *session = Some(OpenSession { messages: EventQueue::new(sender), ended });
+        }
+        self.tell(ServerEvent::Authenticated(peer.clone()));
+        self.stage = Stage::Authenticated(peer);
+    }
+
+    fn ended(&mut self, reason: CloseReason) {
+        // From here on the address is free, and lookups do not find us.
+        self.shared.registry.release(self.id);
+        let address = match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Authenticated(peer) => {
+                info!(connection = self.id.0, address = %peer.address(), %reason, "disconnected");
+                peer.set_connected(false);
+                if let Program::Sessions { session: Some(OpenSession { ended, .. }), .. } = &self.program {
+                    let _ = ended.set(reason.clone());
+                    // A session that is read slowly does not hold up its successor.
+                    self.told = None;
+                }
+                return self.tell(ServerEvent::Disconnected(peer, reason));
+            }
+            Stage::Admitted(peer) => Some(peer.address()),
+            Stage::Proved { address, .. } => Some(address),
+            Stage::Unknown | Stage::Ended => None,
+        };
+        info!(connection = self.id.0, remote = %self.remote_address, %reason, "rejected");
+        let Self { id, remote_address, .. } = *self;
+        self.tell(ServerEvent::Rejected { id, remote_address, address, reason });
+    }
+
+    fn tell(&mut self, event: ServerEvent) {
+        if let Program::Events(events) = &mut self.program {
+            events.push(event);
+        }
+    }
+}
+
+/// Asks policy about a proved address, and registers it if all say yes.
+async fn decide(
+    shared: Arc<Shared>,
+    screened: Result<(), Refusal>,
+    candidate: Candidate,
+    id: ConnectionId,
+    outbox: Outbox,
+) -> Result<Peer, Refusal> {
+    screened?;
+    let Candidate { address, remote_address } = candidate;
+    let data = match &shared.check {
+        None => None,
+        Some(check) => check(candidate).await.into_data()?,
+    };
+    let peer = Peer::new(id, address, remote_address, data, outbox);
+    if let Some(replaced) = shared.registry.admit(&peer)? {
+        // The program hears of the old one's end before it hears of us.
+        let _ = replaced.await;
+    }
+    Ok(peer)
+}
+
+impl Attendant for ServerAttendant {
+    fn attend(&mut self, event: Event, now: Now) {
+        match (event, &self.stage) {
+            (Event::AdmissionRequested { ticket }, _) => self.ask(ticket, now),
+            (Event::Authenticated { .. }, _) => self.authenticated(),
+            (Event::Message(message), Stage::Authenticated(peer)) => match &mut self.program {
+                Program::Events(events) => events.push(ServerEvent::Message(peer.clone(), message)),
+                Program::Sessions { session: Some(session), .. } => session.messages.push(message),
+                _ => {}
+            },
+            (Event::Heartbeat { round_trip }, Stage::Authenticated(peer)) => {
+                if let Program::Events(events) = &mut self.program {
+                    events.push_if_ready(ServerEvent::Heartbeat(peer.clone(), round_trip));
+                }
+            }
+            (Event::Error(violation), Stage::Authenticated(peer)) => {
+                debug!(connection = self.id.0, address = %peer.address(), %violation, "violation");
+                let peer = peer.clone();
+                self.tell(ServerEvent::Error(ServerError::Violation { peer, violation }));
+            }
+            (Event::Closed { reason }, _) => self.ended(reason),
+            _ => {}
+        }
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.program {
+            Program::Events(events) => ready!(events.poll_ready(cx)),
+            Program::Sessions { arrivals, session } => {
+                ready!(arrivals.poll_ready(cx));
+                if let Some(session) = session {
+                    ready!(session.messages.poll_ready(cx));
+                }
+            }
+            Program::Told => {}
+        }
+        if let Stage::Ended = self.stage {
+            self.told = None;
+            // Ends the session's stream now, rather than when the socket has been seen off.
+            self.program = Program::Told;
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_decision(&mut self, cx: &mut Context<'_>) -> Poll<(Ticket, Result<(), Refusal>)> {
+        let Stage::Proved { decision, .. } = &mut self.stage else { return Poll::Pending };
+        let Some((_, deciding)) = decision else { return Poll::Pending };
+        let verdict = ready!(deciding.as_mut().poll(cx));
+        let Some((ticket, _)) = decision.take() else { return Poll::Pending };
+        Poll::Ready((
+            ticket,
+            verdict.map(|peer| {
+                self.stage = Stage::Admitted(peer);
+            }),
+        ))
+    }
+
+    fn poll_eviction(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        if self.told.is_some() {
+            return Poll::Pending;
+        }
+        match ready!(Pin::new(&mut self.evicted).poll(cx)) {
+            Ok(Eviction { reason, told }) => {
+                self.told = Some(told);
+                Poll::Ready(reason)
+            }
+            // The registry has let go of us already, since we have ended.
+            Err(oneshot::Canceled) => Poll::Pending,
+        }
+    }
+}
+
+/// However the task ends, nothing stays behind in the registry.
+impl Drop for ServerAttendant {
+    fn drop(&mut self) {
+        if !matches!(self.stage, Stage::Ended) {
+            self.shared.registry.release(self.id);
+        }
+    }
+}

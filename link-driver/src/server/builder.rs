@@ -1,0 +1,332 @@
+//! A server's options, and binding.
+
+use std::{
+    any::Any,
+    collections::BTreeSet,
+    fmt,
+    future::Future,
+    io,
+    marker::PhantomData,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_channel::oneshot;
+use futures_util::FutureExt;
+use link_core::{
+    Address, AdmissionConfig, Config, DEFAULT_AUTH_TIMEOUT, InvalidPrivateKey, PrivateKey, Refusal, Wallet,
+};
+
+use super::{
+    Face, Server, ServerHandle,
+    accept::{self, Shared},
+    peer::Data,
+    registry::Registry,
+};
+use crate::{
+    DEFAULT_PORT,
+    limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, Limits, stall_timeout},
+    runtime::Runtime,
+    wallet::{Identity, IdentityError, NoRandomness},
+};
+
+/// Messages of one session that wait for its task, at most.
+const SESSION_CAPACITY: usize = 64;
+/// A server's options. Each method's first sentence ends with its default.
+///
+/// A zero time-out or interval switches that guard off.
+#[must_use = "a builder does nothing until `bind`"]
+pub struct ServerBuilder<R> {
+    address: SocketAddr,
+    identity: Identity,
+    config: Options,
+    admission: AdmissionConfig,
+    max_send_queue: usize,
+    event_capacity: usize,
+    check: Option<Check>,
+    runtime: PhantomData<fn() -> R>,
+}
+
+/// The options of [`Config`], before there is a wallet.
+struct Options {
+    auth_timeout: Duration,
+    auth_check_interval: Duration,
+    heartbeat_interval: Duration,
+    client_timeout: Duration,
+    client_timeout_interval: Duration,
+    max_message_size: usize,
+}
+
+/// Asks the program about a candidate.
+pub(super) type Check =
+    Box<dyn Fn(Candidate) -> Pin<Box<dyn Future<Output = Verdict> + Send>> + Send + Sync + 'static>;
+
+/// A client that has proved its address, and waits to be let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Candidate {
+    /// Its wallet address, proved.
+    pub address: Address,
+    /// Where its connection comes from.
+    pub remote_address: SocketAddr,
+}
+
+/// What `on_authenticate` says about a [`Candidate`]. A `bool` is one too.
+pub struct Verdict(Result<Option<Data>, Refusal>);
+
+impl Verdict {
+    /// Let it in.
+    pub const fn allow() -> Self {
+        Self(Ok(None))
+    }
+
+    /// Let it in, and attach `data` to it: [`Peer::data`](super::Peer::data) hands it out.
+    pub fn allow_with<T: Any + Send + Sync>(data: T) -> Self {
+        Self(Ok(Some(Arc::new(data))))
+    }
+
+    /// Refuse it, with 403.
+    pub const fn deny() -> Self {
+        Self(Err(Refusal::Denied))
+    }
+
+    pub(super) fn into_data(self) -> Result<Option<Data>, Refusal> {
+        self.0
+    }
+}
+
+impl From<bool> for Verdict {
+    fn from(allowed: bool) -> Self {
+        if allowed { Self::allow() } else { Self::deny() }
+    }
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Ok(None) => "Verdict(allow)",
+            Ok(Some(_)) => "Verdict(allow, with data)",
+            Err(_) => "Verdict(deny)",
+        })
+    }
+}
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The private key is none.
+    #[error("the private key is not valid: {0}")]
+    PrivateKey(#[from] InvalidPrivateKey),
+    /// There is no randomness for a fresh wallet.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The address is taken.
+    #[error(
+        "{address} is in use: another program listens there; stop it, or choose another port (0 for any free one)"
+    )]
+    InUse {
+        /// Where it was to listen.
+        address: SocketAddr,
+    },
+    /// The system does not let it listen there.
+    #[error("cannot listen at {address}: {error}")]
+    Listen {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl From<IdentityError> for BindError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::PrivateKey(error) => error.into(),
+            IdentityError::NoRandomness(error) => error.into(),
+        }
+    }
+}
+
+impl<R: Runtime> ServerBuilder<R> {
+    pub(super) fn new() -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_PORT),
+            identity: Identity::default(),
+            config: Options {
+                auth_timeout: DEFAULT_AUTH_TIMEOUT,
+                auth_check_interval: second,
+                heartbeat_interval: second,
+                client_timeout: Duration::from_secs(5),
+                client_timeout_interval: second,
+                max_message_size: link_core::DEFAULT_MAX_MESSAGE_SIZE,
+            },
+            admission: AdmissionConfig::default(),
+            max_send_queue: DEFAULT_MAX_SEND_QUEUE,
+            event_capacity: DEFAULT_EVENT_CAPACITY,
+            check: None,
+            runtime: PhantomData,
+        }
+    }
+
+    /// The port to listen on: 3793. Port 0 asks the system for a free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.address.set_port(port);
+        self
+    }
+
+    /// The IP address to listen at: `0.0.0.0`, every IPv4 one. `::` is usually every one of both kinds.
+    pub fn host(mut self, ip: impl Into<IpAddr>) -> Self {
+        self.address.set_ip(ip.into());
+        self
+    }
+
+    /// The wallet of the server: a fresh one.
+    pub fn wallet(mut self, wallet: Wallet) -> Self {
+        self.identity.wallet = Some(wallet);
+        self
+    }
+
+    /// The private key of the server in hex, which wins over [`wallet`](Self::wallet): none. A bad one is
+    /// reported by [`bind`](Self::bind).
+    pub fn private_key(mut self, hex: &str) -> Self {
+        self.identity.private_key = Some(PrivateKey::from_hex(hex));
+        self
+    }
+
+    /// How long a client may take from its TCP connection to its proof, and how far the time it signed may be
+    /// from this machine's: 5 s. Zero takes the deadline away, and leaves the window at 5 s.
+    pub fn auth_timeout(mut self, timeout: Duration) -> Self {
+        self.config.auth_timeout = timeout;
+        self
+    }
+
+    /// By how much that deadline may be rounded up, so that many connections share a wake-up: 1 s.
+    pub fn auth_check_interval(mut self, interval: Duration) -> Self {
+        self.config.auth_check_interval = interval;
+        self
+    }
+
+    /// How often each client is sent a heartbeat: 1 s.
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.config.heartbeat_interval = interval;
+        self
+    }
+
+    /// How long a client may be silent before it is dropped: 5 s.
+    pub fn client_timeout(mut self, timeout: Duration) -> Self {
+        self.config.client_timeout = timeout;
+        self
+    }
+
+    /// By how much that deadline may be rounded up: 1 s.
+    pub fn client_timeout_interval(mut self, interval: Duration) -> Self {
+        self.config.client_timeout_interval = interval;
+        self
+    }
+
+    /// Whether a new connection replaces one of the same address, rather than being refused with 409: true.
+    pub fn replace_existing(mut self, replace: bool) -> Self {
+        self.admission.replace_existing = replace;
+        self
+    }
+
+    /// The addresses that may connect; others are refused with 403: anybody.
+    pub fn whitelist(mut self, addresses: impl IntoIterator<Item = Address>) -> Self {
+        self.admission.whitelist = Some(BTreeSet::from_iter(addresses));
+        self
+    }
+
+    /// A check of the program's own, asked once about each client that has proved its address and passed the
+    /// whitelist: none. It may take its time (the authentication deadline goes on) and attach data to the client.
+    ///
+    /// It returns a [`Verdict`] or a `bool`. If the client goes away meanwhile, its future is dropped.
+    pub fn on_authenticate<F, W, V>(mut self, check: F) -> Self
+    where
+        F: Fn(Candidate) -> W + Send + Sync + 'static,
+        W: Future<Output = V> + Send + 'static,
+        V: Into<Verdict> + 'static,
+    {
+        self.check = Some(Box::new(move |candidate| Box::pin(check(candidate).map(Into::into))));
+        self
+    }
+
+    /// The longest message, in bytes, either way: 1 MiB.
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.config.max_message_size = bytes;
+        self
+    }
+
+    /// How many bytes may wait to be sent to one client: 4 MiB.
+    pub fn max_send_queue(mut self, bytes: usize) -> Self {
+        self.max_send_queue = bytes;
+        self
+    }
+
+    /// How many connections may be unauthenticated at once, in all and from one IP address (for IPv6: one /64
+    /// network): 4096 and 1024. Further ones are turned away.
+    pub fn max_unauthenticated(mut self, in_all: usize, per_ip: usize) -> Self {
+        self.admission.max_unauthenticated = in_all;
+        self.admission.max_unauthenticated_per_ip = per_ip;
+        self
+    }
+
+    /// How many events may wait for the program, beside one turn's for each connection: 1024.
+    pub fn event_capacity(mut self, events: usize) -> Self {
+        self.event_capacity = events;
+        self
+    }
+
+    /// Starts to listen. Nobody is accepted until the server is first polled.
+    ///
+    /// # Errors
+    /// When the key is none, or the address cannot be listened at; the error says what to do.
+    pub async fn bind(self) -> Result<Server<R>, BindError> {
+        let Self { address, identity, config, mut admission, .. } = self;
+        let wallet = identity.resolve()?;
+        let mut core = Config::server(wallet);
+        core.auth_timeout = config.auth_timeout;
+        core.auth_check_interval = config.auth_check_interval;
+        core.auth_window =
+            if config.auth_timeout.is_zero() { DEFAULT_AUTH_TIMEOUT } else { config.auth_timeout };
+        core.heartbeat_interval = config.heartbeat_interval;
+        core.idle_timeout = config.client_timeout;
+        core.idle_check_interval = config.client_timeout_interval;
+        core.max_message_size = config.max_message_size;
+        admission.auth_window = core.auth_window;
+
+        let listener = R::bind(address).await.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse { address },
+            _ => BindError::Listen { address, error },
+        })?;
+        let local_address =
+            R::local_address(&listener).map_err(|error| BindError::Listen { address, error })?;
+
+        let (close, closing) = oneshot::channel();
+        let (gone_sender, gone) = oneshot::channel();
+        let (decision, decided) = oneshot::channel();
+        let shared = Arc::new(Shared {
+            limits: Limits::new(&core, self.max_send_queue),
+            stall_timeout: stall_timeout(core.idle_timeout),
+            config: Arc::new(core),
+            event_capacity: self.event_capacity,
+            session_capacity: SESSION_CAPACITY.min(self.event_capacity),
+            check: self.check,
+            registry: Registry::new(admission),
+            local_address,
+            close: Mutex::new(Some(close)),
+            gone: gone.shared(),
+        });
+        R::spawn(accept::run::<R>(shared.clone(), listener, decided, closing, gone_sender));
+        Ok(Server { handle: ServerHandle { shared, runtime: PhantomData }, face: Face::Undecided(decision) })
+    }
+}
+
+impl<R> fmt::Debug for ServerBuilder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder").field("address", &self.address).finish_non_exhaustive()
+    }
+}

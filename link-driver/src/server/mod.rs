@@ -1,0 +1,306 @@
+//! A server: accepts clients, knows who is there, and tells the program what they say.
+//!
+//! - `builder`: the options, and binding.
+//! - `accept`: the task that accepts transports, and the way of each from TCP to its [`Attendant`].
+//! - `attendant`: between one connection and the program: admission, registration, events.
+//! - `registry`: who is there; the only state that connections share.
+//! - `peer`: a program's hold on one client; `session`: the same, with its messages.
+//!
+//! [`Attendant`]: crate::line::Attendant
+
+mod accept;
+mod attendant;
+mod builder;
+mod peer;
+mod registry;
+mod session;
+
+use std::{
+    fmt,
+    future::poll_fn,
+    io,
+    marker::PhantomData,
+    net::SocketAddr,
+    ops::Deref,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_channel::{mpsc, oneshot};
+use futures_core::Stream;
+use link_core::{Address, CloseReason, ConnectionId, IntoMessage, Message, Violation};
+
+use crate::{outbox::SendError, runtime::Runtime};
+use accept::Shared;
+pub use builder::{BindError, Candidate, ServerBuilder, Verdict};
+pub use peer::Peer;
+pub use session::Session;
+
+/// A server, as a stream of its events; or, by [`accept`](Self::accept), as a source of sessions.
+///
+/// It is used the one way or the other: the first call decides. Until then nobody is accepted. Dropping it closes
+/// the listener and every connection.
+///
+/// What needs no `&mut` is on [`ServerHandle`], to which this dereferences and which can be cloned.
+pub struct Server<R: Runtime> {
+    handle: ServerHandle<R>,
+    face: Face,
+}
+
+enum Face {
+    Undecided(oneshot::Sender<accept::Face>),
+    Events(mpsc::Receiver<ServerEvent>),
+    Sessions(mpsc::Receiver<Session>),
+    Closed,
+}
+
+/// Something that happened at a server.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ServerEvent {
+    /// A transport was accepted and speaks WebSocket. Nobody knows yet who it is.
+    Connected {
+        /// Which connection.
+        id: ConnectionId,
+        /// Where it comes from.
+        remote_address: SocketAddr,
+    },
+    /// A client has proved its address and was let in.
+    Authenticated(Peer),
+    /// A client sent a message.
+    Message(Peer, Message),
+    /// A client answered a heartbeat. Missed, rather than queued, when the program is behind.
+    Heartbeat(Peer, Option<Duration>),
+    /// An authenticated client is gone.
+    Disconnected(Peer, CloseReason),
+    /// A connection ended before it was authenticated.
+    Rejected {
+        /// Which connection.
+        id: ConnectionId,
+        /// Where it came from.
+        remote_address: SocketAddr,
+        /// The address that it had proved, if it came that far.
+        address: Option<Address>,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Something went wrong that ends nothing.
+    Error(ServerError),
+    /// The server is closed. The last event.
+    Close,
+}
+
+/// Something went wrong that ends nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// A client did something wrong, and goes on.
+    #[error("{} {violation}", .peer.address())]
+    Violation {
+        /// Who.
+        peer: Peer,
+        /// What.
+        violation: Violation,
+    },
+    /// The system did not give a connection, for want of file descriptors perhaps. The server tries again.
+    #[error("cannot accept a connection: {0}")]
+    Accept(io::Error),
+}
+
+/// Why there is no further session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// The server is closed.
+    #[error("the server is closed")]
+    Closed,
+    /// The server was used as a stream of events before.
+    #[error("this server is used as a stream of events; use either the stream or `accept`, not both")]
+    UsedAsStream,
+}
+
+impl<R: Runtime> Server<R> {
+    /// The options, with their defaults.
+    pub fn builder() -> ServerBuilder<R> {
+        ServerBuilder::new()
+    }
+
+    /// The next client that was let in, with its messages: for a program with a task for each client, so that
+    /// a slow one stalls nobody else.
+    ///
+    /// # Errors
+    /// When the server is closed, or was used as a stream of events before.
+    pub async fn accept(&mut self) -> Result<Session, AcceptError> {
+        if let Face::Undecided(_) = self.face {
+            let (sender, receiver) = mpsc::channel(self.handle.shared.event_capacity);
+            self.decide(accept::Face::Sessions(sender), Face::Sessions(receiver));
+        }
+        match &mut self.face {
+            Face::Sessions(sessions) => {
+                poll_fn(|cx| Pin::new(&mut *sessions).poll_next(cx)).await.ok_or(AcceptError::Closed)
+            }
+            Face::Closed | Face::Undecided(_) => Err(AcceptError::Closed),
+            Face::Events(_) => Err(AcceptError::UsedAsStream),
+        }
+    }
+
+    /// A handle for the rest of the program.
+    pub fn handle(&self) -> ServerHandle<R> {
+        self.handle.clone()
+    }
+
+    /// Closes the listener and every connection, each with a reason, and waits until they are gone (about a
+    /// second for a peer that does not answer). Events that nobody has taken yet are dropped.
+    pub async fn close(mut self) {
+        self.face = Face::Closed;
+        self.handle.close().await;
+    }
+
+    fn decide(&mut self, inner: accept::Face, outer: Face) {
+        if let Face::Undecided(decision) = std::mem::replace(&mut self.face, outer) {
+            // If the task has ended, the receiver says so by ending too.
+            let _ = decision.send(inner);
+        }
+    }
+}
+
+/// The events. After [`Close`](ServerEvent::Close), or when the server is used by
+/// [`accept`](Server::accept), it ends.
+impl<R: Runtime> Stream for Server<R> {
+    type Item = ServerEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
+        if let Face::Undecided(_) = self.face {
+            let (sender, receiver) = mpsc::channel(self.handle.shared.event_capacity);
+            self.decide(accept::Face::Events(sender), Face::Events(receiver));
+        }
+        match &mut self.face {
+            Face::Events(events) => Pin::new(events).poll_next(cx),
+            _ => Poll::Ready(None),
+        }
+    }
+}
+
+impl<R: Runtime> Server<R> {
+    /// The next event; `None` after the last.
+    pub async fn next(&mut self) -> Option<ServerEvent> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl<R: Runtime> Deref for Server<R> {
+    type Target = ServerHandle<R>;
+
+    fn deref(&self) -> &ServerHandle<R> {
+        &self.handle
+    }
+}
+
+impl<R: Runtime> Drop for Server<R> {
+    fn drop(&mut self) {
+        self.handle.shared.shut_down();
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Server<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("address", &self.address()).field("url", &self.url()).finish()
+    }
+}
+
+/// A hold on a server, for every part of the program.
+pub struct ServerHandle<R: Runtime> {
+    shared: Arc<Shared>,
+    runtime: PhantomData<fn() -> R>,
+}
+
+impl<R: Runtime> ServerHandle<R> {
+    /// The wallet address of the server.
+    pub fn address(&self) -> Address {
+        self.shared.config.wallet.address()
+    }
+
+    /// Where it listens.
+    pub fn local_address(&self) -> SocketAddr {
+        self.shared.local_address
+    }
+
+    /// Where a client finds it, such as `ws://127.0.0.1:3793`. A server that listens everywhere names the
+    /// loopback.
+    pub fn url(&self) -> String {
+        let mut address = self.shared.local_address;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("ws://{address}")
+    }
+
+    /// The clients that are connected, in no particular order.
+    pub fn clients(&self) -> Vec<Peer> {
+        self.shared.registry.peers()
+    }
+
+    /// The client with this address, if it is connected.
+    pub fn client(&self, address: &Address) -> Option<Peer> {
+        self.shared.registry.peer(address)
+    }
+
+    /// Sends a message to the client with this address.
+    ///
+    /// # Errors
+    /// As [`Peer::send`]; [`SendError::Closed`] when it is not connected.
+    pub fn send(&self, address: &Address, message: impl IntoMessage) -> Result<(), SendError> {
+        self.client(address).ok_or(SendError::Closed)?.send(message)
+    }
+
+    /// Sends a message to everybody who is connected, and says to how many. The text is written once and shared.
+    ///
+    /// A client that reads so slowly that its bound is full is dropped, as
+    /// [`SlowPeer`](CloseReason::SlowPeer); it never delays the others.
+    ///
+    /// # Errors
+    /// When the message cannot be sent to anybody.
+    pub fn broadcast(&self, message: impl IntoMessage) -> Result<usize, SendError> {
+        let message = message.into_message()?;
+        let (size, limit) = (message.as_str().len(), self.shared.limits.max_message_size);
+        if size > limit {
+            return Err(SendError::TooLarge { size, limit });
+        }
+        let mut reached = 0usize;
+        for peer in self.clients() {
+            match peer.send(&message) {
+                Ok(()) => reached = reached.saturating_add(1),
+                Err(SendError::Full { .. }) => self.shared.registry.evict(peer.id(), CloseReason::SlowPeer),
+                Err(_) => {}
+            }
+        }
+        Ok(reached)
+    }
+
+    /// Closes the listener and every connection, each with a reason, and waits until they are gone.
+    ///
+    /// Their last events can still be read from the server for about a second. Calling it again waits as well.
+    pub async fn close(&self) {
+        self.shared.shut_down();
+        let gone = self.shared.gone.clone();
+        // An error means that the task is gone, which is what is waited for.
+        let _ = gone.await;
+    }
+}
+
+impl<R: Runtime> Clone for ServerHandle<R> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), runtime: PhantomData }
+    }
+}
+
+impl<R: Runtime> fmt::Debug for ServerHandle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle").field("address", &self.address()).field("url", &self.url()).finish()
+    }
+}
