@@ -19,7 +19,6 @@ use super::{
     run::{Run, Welcome},
 };
 use crate::{
-    DEFAULT_PORT,
     event_queue::EventQueue,
     limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, Limits, stall_timeout},
     runtime::Runtime,
@@ -32,6 +31,8 @@ use crate::{
 #[must_use = "a builder does nothing until `connect` or `start`"]
 pub struct ClientBuilder<R> {
     target: Target,
+    /// What was wrong with the last URL, reported when the client starts.
+    bad_url: Option<DialError>,
     identity: Identity,
     auth_timeout: Duration,
     connect_timeout: Duration,
@@ -78,7 +79,8 @@ impl From<IdentityError> for ConnectError {
 impl<R: Runtime> ClientBuilder<R> {
     pub(super) fn new() -> Self {
         Self {
-            target: Target { host: "localhost".into(), port: DEFAULT_PORT },
+            target: Target::default(),
+            bad_url: None,
             identity: Identity::default(),
             auth_timeout: DEFAULT_AUTH_TIMEOUT,
             connect_timeout: Duration::from_secs(10),
@@ -102,6 +104,16 @@ impl<R: Runtime> ClientBuilder<R> {
     /// The server's port: 3793.
     pub fn port(mut self, port: u16) -> Self {
         self.target.port = port;
+        self
+    }
+
+    /// The server's host, port and path in one, such as `ws://example.org:3793/link`: `ws://localhost:3793/`. A
+    /// bad one is reported by [`connect`](Self::connect) and [`start`](Self::start).
+    pub fn url(mut self, url: &str) -> Self {
+        match Target::from_url(url) {
+            Ok(target) => (self.target, self.bad_url) = (target, None),
+            Err(error) => self.bad_url = Some(error),
+        }
         self
     }
 
@@ -222,7 +234,11 @@ impl<R: Runtime> ClientBuilder<R> {
 
     #[allow(clippy::type_complexity, reason = "the pair is taken apart at once")]
     fn launch(self) -> Result<(Client<R>, oneshot::Receiver<Result<(), ConnectionFailure>>), ConnectError> {
-        self.target.check().map_err(ConnectError::Target)?;
+        let target = match self.bad_url {
+            None => self.target.check(),
+            Some(error) => Err(error),
+        }
+        .map_err(ConnectError::Target)?;
         let mut config = Config::client(self.identity.resolve()?);
         config.auth_timeout = self.auth_timeout;
         config.auth_window =
@@ -245,7 +261,7 @@ impl<R: Runtime> ClientBuilder<R> {
         let run = Run {
             shared: shared.clone(),
             limits: Limits::new(&config, self.max_send_queue),
-            target: self.target,
+            target,
             connect_timeout: self.connect_timeout,
             stall_timeout: stall_timeout(config.idle_timeout),
             config: Arc::new(config),

@@ -3,15 +3,28 @@
 use std::{io, sync::Arc, time::Duration};
 
 use link_core::Instant;
-use tungstenite::{client::IntoClientRequest, handshake::client::Request};
+use tungstenite::{
+    client::IntoClientRequest,
+    handshake::client::Request,
+    http::{Uri, uri::InvalidUri},
+};
 
-use crate::{limits::Limits, line::within, runtime::Runtime, socket::WebSocket};
+use crate::{DEFAULT_PORT, limits::Limits, line::within, runtime::Runtime, socket::WebSocket};
 
 /// Where a client dials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) host: String,
     pub(super) port: u16,
+    /// What the HTTP request asks for; with a leading slash. A server of ours takes any.
+    pub(super) path: String,
+}
+
+/// The default: `localhost` and the port of Link.
+impl Default for Target {
+    fn default() -> Self {
+        Self { host: "localhost".into(), port: DEFAULT_PORT, path: "/".into() }
+    }
 }
 
 /// Why no connection came to be.
@@ -42,8 +55,8 @@ pub enum DialError {
         /// How long it had.
         timeout: Duration,
     },
-    /// The host is not one.
-    #[error("{target} is no host and port: {reason}")]
+    /// What was given is not a server's URL, or host.
+    #[error("{target:?} is not where a server can be: {reason}")]
     Target {
         /// What was given.
         target: String,
@@ -62,22 +75,55 @@ impl PartialEq for DialError {
 impl Eq for DialError {}
 
 impl Target {
+    /// Reads a URL such as `ws://example.org:3793/path`. Without a port it is the port of Link, whatever HTTP's
+    /// would be.
+    pub(super) fn from_url(url: &str) -> Result<Self, DialError> {
+        let bad = |reason: &str| DialError::Target { target: url.into(), reason: reason.into() };
+        let uri: Uri = url.parse().map_err(|error: InvalidUri| bad(&error.to_string()))?;
+        match uri.scheme_str() {
+            Some("ws") => {}
+            Some("wss") => return Err(bad("TLS (`wss://`) is not there yet; use `ws://`")),
+            _ => return Err(bad("it must begin with `ws://`")),
+        }
+        let authority = uri.authority().ok_or_else(|| bad("there is no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(bad("a user name means nothing here: the wallet says who you are"));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
+            return Err(bad("there is no host"));
+        }
+        let port = match authority.as_str().get(authority.host().len()..) {
+            None | Some("") => DEFAULT_PORT,
+            Some(_) => authority.port_u16().ok_or_else(|| bad("the port must be from 0 to 65535"))?,
+        };
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        Ok(Self { host: host.into(), port, path: path.into() })
+    }
+
     fn request(&self) -> Result<Request, DialError> {
-        format!("ws://{self}/")
+        format!("ws://{self}{}", self.path)
             .into_client_request()
             .map_err(|error| DialError::Target { target: self.to_string(), reason: error.to_string() })
     }
 
     /// Whether it can be dialled at all.
-    pub(super) fn check(&self) -> Result<(), DialError> {
-        self.request().map(drop)
+    pub(super) fn check(self) -> Result<Self, DialError> {
+        if self.host.is_empty() || self.host.contains(['/', '@', '?', '#', ' ']) {
+            return Err(DialError::Target {
+                target: self.host,
+                reason: "a host is a name or an IP address; use `url` for a URL".into(),
+            });
+        }
+        self.request()?;
+        Ok(self)
     }
 }
 
 /// `host:port`, with the brackets that an IPv6 address needs.
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { host, port } = self;
+        let Self { host, port, .. } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }

@@ -1,0 +1,92 @@
+//! `edge-link`: Link on the command line.
+//!
+//! - `args`: what can be asked for.
+//! - `serve`, `connect`, `wallet`: the commands.
+//! - `key`: where a key comes from, and how a wallet file looks.
+//! - `output`: what is printed, for people or as JSON.
+//!
+//! Exit codes: 0 done; 1 refused, lost or not valid (the reason is on stderr); 2 wrong usage.
+
+mod args;
+mod connect;
+mod key;
+mod output;
+mod serve;
+mod wallet;
+
+use std::{fmt, io, io::Write as _, process::ExitCode};
+
+use args::{Args, Command};
+use clap::Parser;
+
+/// Why the command ends with something else than 0.
+#[derive(Debug)]
+enum Failure {
+    /// Refused, lost or not valid: 1.
+    Failed(String),
+    /// Asked for something that makes no sense: 2.
+    Usage(String),
+}
+
+impl Failure {
+    fn failed(reason: impl fmt::Display) -> Self {
+        Self::Failed(reason.to_string())
+    }
+
+    fn usage(reason: impl fmt::Display) -> Self {
+        Self::Usage(reason.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Only printing leaves its errors to this.
+    fn from(error: io::Error) -> Self {
+        Self::Failed(format!("cannot print: {error}"))
+    }
+}
+
+fn main() -> ExitCode {
+    let (reason, code) = match run(Args::parse()) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(reason)) => (reason, 1),
+        Err(Failure::Usage(reason)) => (reason, 2),
+    };
+    // If stderr is closed, the code has to say it.
+    let _ = writeln!(io::stderr(), "edge-link: {reason}");
+    ExitCode::from(code)
+}
+
+fn run(args: Args) -> Result<(), Failure> {
+    match args.command {
+        Command::Serve(serve) => on_tokio(serve::run(serve)),
+        Command::Connect(connect) => on_tokio(connect::run(connect)),
+        Command::Wallet { command } => wallet::run(command),
+    }
+}
+
+fn on_tokio(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+    runtime.block_on(work)
+}
+
+/// Ready when the person, or the system, wants the program to end.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    // Without signals there is nothing to wait for but the end of the work.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}
