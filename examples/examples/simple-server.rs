@@ -1,0 +1,37 @@
+//! A server that sends every message back: `cargo run --release --example simple-server`, and in another terminal
+//! `cargo run --release --example simple-client`.
+
+#![allow(clippy::print_stdout, reason = "an example talks")]
+
+use std::error::Error;
+
+use link_tokio::{Server, ServerEvent};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut server = Server::builder().bind().await?;
+    println!("{} at {}; Ctrl-C ends", server.address(), server.url());
+
+    let handle = server.handle();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            handle.close().await;
+        }
+    });
+
+    while let Some(event) = server.next().await {
+        match event {
+            ServerEvent::Authenticated(client) => println!("{} is here", client.address()),
+            ServerEvent::Message(client, message) => {
+                println!("{}: {message}", client.address().short());
+                if let Err(error) = client.send(&message) {
+                    println!("{}: not answered: {error}", client.address().short());
+                }
+            }
+            ServerEvent::Disconnected(client, reason) => println!("{} is gone: {reason}", client.address()),
+            ServerEvent::Rejected { remote_address, reason, .. } => println!("{remote_address}: {reason}"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
