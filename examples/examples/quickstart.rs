@@ -2,7 +2,11 @@
 //!
 //! Both prove who they are, talk, measure the round trip, and end.
 
-#![allow(clippy::print_stdout, clippy::arithmetic_side_effects, reason = "an example talks, and counts to three")]
+#![allow(
+    clippy::print_stdout,
+    clippy::arithmetic_side_effects,
+    reason = "an example talks, and counts to three"
+)]
 
 use std::error::Error;
 
