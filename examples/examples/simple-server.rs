@@ -1,15 +1,20 @@
 //! A server that sends every message back: `cargo run --release --example simple-server`, and in another terminal
-//! `cargo run --release --example simple-client`.
+//! `cargo run --release --example simple-client`. It takes another address to listen at, such as `127.0.0.1:4000`.
 
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
-use std::error::Error;
+use std::{error::Error, net::SocketAddr};
 
 use link_tokio::{Server, ServerEvent};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let mut server = Server::builder().bind().await?;
+    let mut builder = Server::builder();
+    if let Some(address) = std::env::args().nth(1) {
+        let address: SocketAddr = address.parse()?;
+        builder = builder.host(address.ip()).port(address.port());
+    }
+    let mut server = builder.bind().await?;
     println!("{} at {}; Ctrl-C ends", server.address(), server.url());
 
     let handle = server.handle();
