@@ -43,6 +43,9 @@ pub(crate) trait Attendant {
     /// Ready while the application can take more events. While it is not, the peer is not read.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Ready once the application has been told everything, after `Closed`.
+    fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
     /// A decision about an admission that was requested.
     fn poll_decision(&mut self, cx: &mut Context<'_>) -> Poll<(Ticket, Result<(), Refusal>)>;
 
@@ -84,7 +87,7 @@ pub(crate) async fn drive<R, S, A>(
         let patience = runtime::now::<R>().mono.after(LINGER);
         select(pin!(socket.drain()), pin!(runtime::sleep_until::<R>(patience))).await;
     };
-    join(farewell, poll_fn(|cx| attendant.poll_ready(cx))).await;
+    join(farewell, poll_fn(|cx| attendant.poll_told(cx))).await;
 }
 
 struct Line<'a, S, A> {

@@ -35,6 +35,8 @@ use crate::limits::Limits;
 
 /// Bytes read from the stream at a time. An idle connection keeps a buffer of this size.
 const READ_BUFFER: usize = 4 << 10;
+/// The longest HTTP request that is heard.
+const MAX_HEAD: usize = 16 << 10;
 /// Bytes gathered before they are written without waiting for the flush at the end of a turn.
 const WRITE_BATCH: usize = 64 << 10;
 
@@ -55,7 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// The server's half of the HTTP upgrade. It borrows the stream, so that a caller who loses patience can
     /// still answer on it; afterwards, [`server`](Self::server) takes it.
     pub(crate) async fn upgrade(stream: &mut S) -> Result<(), Error> {
-        let mid = ServerHandshake::start(Bridge::new(stream), NoCallback, None);
+        let mid = ServerHandshake::start(Bridge::for_head(stream), NoCallback, None);
         // No byte is lost with the result: the handshake refuses a client that sends frames before the answer.
         handshake(mid).await.map(drop)
     }
@@ -244,11 +246,18 @@ struct Bridge<S> {
     stream: S,
     waker: Waker,
     written: u64,
+    /// Bytes that may still be read.
+    allowance: usize,
 }
 
 impl<S> Bridge<S> {
     fn new(stream: S) -> Self {
-        Self { stream, waker: Waker::noop().clone(), written: 0 }
+        Self { stream, waker: Waker::noop().clone(), written: 0, allowance: usize::MAX }
+    }
+
+    /// For a peer that has yet to finish its HTTP request.
+    fn for_head(stream: S) -> Self {
+        Self { allowance: MAX_HEAD, ..Self::new(stream) }
     }
 
     /// Says whom to wake when the stream has moved.
@@ -260,7 +269,11 @@ impl<S> Bridge<S> {
 impl<S: AsyncRead + Unpin> Read for Bridge<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut cx = Context::from_waker(&self.waker);
-        or_would_block(Pin::new(&mut self.stream).poll_read(&mut cx, buffer))
+        let read = or_would_block(Pin::new(&mut self.stream).poll_read(&mut cx, buffer))?;
+        if self.allowance != usize::MAX {
+            self.allowance = self.allowance.checked_sub(read).ok_or(io::ErrorKind::InvalidData)?;
+        }
+        Ok(read)
     }
 }
 

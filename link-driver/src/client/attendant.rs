@@ -36,7 +36,10 @@ impl Attendant for ClientAttendant<'_> {
                 self.events.push(ClientEvent::Authenticated { server: address });
                 self.welcome.authenticated();
             }
-            Event::Message(message) => self.events.push(ClientEvent::Message(message)),
+            Event::Message(message) => {
+                let bytes = message.as_str().len();
+                self.events.push_weighing(ClientEvent::Message(message), bytes);
+            }
             Event::Heartbeat { round_trip } => {
                 self.events.push_if_ready(ClientEvent::Heartbeat { round_trip });
             }
@@ -57,6 +60,10 @@ impl Attendant for ClientAttendant<'_> {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.events.poll_ready(cx)
+    }
+
+    fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.events.poll_sent(cx)
     }
 
     fn poll_decision(&mut self, _: &mut Context<'_>) -> Poll<(Ticket, Result<(), Refusal>)> {

@@ -7,19 +7,19 @@ use std::{
     time::Duration,
 };
 
-use futures_channel::{mpsc, oneshot};
+use futures_channel::oneshot;
 use futures_util::FutureExt;
 use link_core::{
     Address, Config, DEFAULT_AUTH_TIMEOUT, InvalidPrivateKey, PrivateKey, Reconnect, ReconnectPolicy, Wallet,
 };
 
 use super::{
-    Client, ClientEvent, ClientHandle, ConnectionFailure, DialError, Shared,
+    Client, ClientHandle, ConnectionFailure, DialError, Shared,
     dial::Target,
     run::{Run, Welcome},
 };
 use crate::{
-    event_queue::EventQueue,
+    event_queue,
     limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, Limits, stall_timeout},
     runtime::Runtime,
     wallet::{Identity, IdentityError, NoRandomness, seed},
@@ -251,7 +251,7 @@ impl<R: Runtime> ClientBuilder<R> {
         let (stop_sender, stop) = oneshot::channel();
         let (gone_sender, gone) = oneshot::channel();
         let (welcome_sender, welcome) = oneshot::channel();
-        let (events_sender, events) = mpsc::channel::<ClientEvent>(self.event_capacity);
+        let (sender, events) = event_queue::channel(self.event_capacity);
         let shared = Arc::new(Shared {
             address: config.wallet.address(),
             line: Mutex::new(None),
@@ -266,7 +266,7 @@ impl<R: Runtime> ClientBuilder<R> {
             stall_timeout: stall_timeout(config.idle_timeout),
             config: Arc::new(config),
             reconnect: Reconnect::new(self.reconnect, seed()),
-            events: EventQueue::new(events_sender),
+            events: sender.queue(),
             stop,
             welcome: Welcome(Some(welcome_sender)),
             _gone: gone_sender,

@@ -22,12 +22,13 @@ use std::{
     time::Duration,
 };
 
-use futures_channel::{mpsc, oneshot};
+use futures_channel::oneshot;
 use futures_core::Stream;
 use futures_util::future;
 use link_core::{Address, CloseReason, GiveUp, IntoMessage, Message, Violation};
 
 use crate::{
+    event_queue::Events,
     outbox::{Outbox, SendError},
     runtime::Runtime,
 };
@@ -39,7 +40,7 @@ pub use dial::DialError;
 /// What needs no `&mut` is on [`ClientHandle`], to which this dereferences and which can be cloned.
 pub struct Client<R: Runtime> {
     handle: ClientHandle<R>,
-    events: mpsc::Receiver<ClientEvent>,
+    events: Events<ClientEvent>,
 }
 
 /// Something that happened to a client's line.
@@ -146,7 +147,7 @@ impl<R: Runtime> Stream for Client<R> {
     type Item = ClientEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ClientEvent>> {
-        Pin::new(&mut self.events).poll_next(cx)
+        self.events.poll_next(cx)
     }
 }
 

@@ -81,7 +81,7 @@ impl Run {
                         self.events.push(ClientEvent::ConnectionFailed(failure));
                     }
                     // Ends at once when the program has dropped its end.
-                    return poll_fn(|cx| self.events.poll_ready(cx)).await;
+                    return poll_fn(|cx| self.events.poll_sent(cx)).await;
                 }
             }
         }

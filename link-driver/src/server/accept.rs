@@ -25,7 +25,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    event_queue::EventQueue,
+    event_queue::EventSender,
     limits::Limits,
     line::{Attendant, LINGER, drive, within},
     outbox::outbox,
@@ -35,12 +35,16 @@ use crate::{
 
 /// How long to wait when the system has no connection to give, for want of file descriptors perhaps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait while the program is behind with its events.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// How long a closing server waits for its connections at most.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 const UPGRADE_REQUIRED: &str = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n\
                                 Connection: Upgrade, close\r\nContent-Length: 0\r\n\r\n";
+const HEAD_TOO_LARGE: &str =
+    "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 const OVERLOADED: &str = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// What a server's tasks share.
@@ -70,8 +74,18 @@ impl Shared {
 /// Where the program wants to hear of its clients.
 #[derive(Clone)]
 pub(super) enum Face {
-    Events(mpsc::Sender<ServerEvent>),
-    Sessions(mpsc::Sender<Session>),
+    Events(EventSender<ServerEvent>),
+    Sessions(EventSender<Session>),
+}
+
+impl Face {
+    /// Whether the program is behind with what it was told.
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Events(events) => events.is_full(),
+            Self::Sessions(sessions) => sessions.is_full(),
+        }
+    }
 }
 
 /// Lives as long as the server. `_gone` is dropped, which is its signal, when all has ended.
@@ -93,10 +107,10 @@ pub(super) async fn run<R: Runtime>(
     let patience = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(CLOSE_PATIENCE));
     select(pin!(poll_fn(|cx| Pin::new(&mut dead).poll_next(cx))), pin!(patience)).await;
     if let Face::Events(events) = face {
-        let mut events = EventQueue::new(events);
+        let mut events = events.queue();
         events.push(ServerEvent::Close);
         let patience = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(LINGER));
-        select(poll_fn(|cx| events.poll_ready(cx)), pin!(patience)).await;
+        select(poll_fn(|cx| events.poll_sent(cx)), pin!(patience)).await;
     }
 }
 
@@ -108,6 +122,12 @@ async fn accept_all<R: Runtime>(
     mut closing: oneshot::Receiver<Infallible>,
 ) {
     loop {
+        // While the program is behind, nobody new comes in: their events would have to wait somewhere.
+        while face.is_full() {
+            if closed_within::<R>(&mut closing, FULL_PAUSE).await {
+                return;
+            }
+        }
         let accepted = match select(pin!(R::accept(listener)), &mut closing).await {
             Either::Left((accepted, _)) => accepted,
             Either::Right(_) => return,
@@ -136,16 +156,20 @@ async fn accept_all<R: Runtime>(
             Err(error) => {
                 warn!(%error, "cannot accept");
                 if let Face::Events(events) = face {
-                    EventQueue::new(events.clone())
-                        .push_if_ready(ServerEvent::Error(ServerError::Accept(error)));
+                    events.queue().push_if_ready(ServerEvent::Error(ServerError::Accept(error)));
                 }
-                let pause = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(ACCEPT_PAUSE));
-                if let Either::Right(_) = select(pin!(pause), &mut closing).await {
+                if closed_within::<R>(&mut closing, ACCEPT_PAUSE).await {
                     return;
                 }
             }
         }
     }
+}
+
+/// Whether the server is told to close within `pause`.
+async fn closed_within<R: Runtime>(closing: &mut oneshot::Receiver<Infallible>, pause: Duration) -> bool {
+    let pause = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(pause));
+    matches!(select(pin!(pause), closing).await, Either::Right(_))
 }
 
 /// Says that there is no place, as far as that goes without waiting for anybody.
@@ -185,7 +209,7 @@ async fn serve<R: Runtime>(
                 within::<R, _>(started, LINGER, socket::answer(&mut stream, text)).await;
             }
             drop(stream);
-            poll_fn(|cx| attendant.poll_ready(cx)).await;
+            poll_fn(|cx| attendant.poll_told(cx)).await;
         }
     }
 }
@@ -205,6 +229,9 @@ async fn upgrade<R: Runtime>(
         Either::Left((Some(Err(error)), _)) => {
             debug!(%error, "no WebSocket");
             Err(match error {
+                tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    (Violation::WebSocket.into(), Some(HEAD_TOO_LARGE))
+                }
                 tungstenite::Error::Io(_)
                 | tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete) => {
                     (CloseReason::Lost, None)

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_channel::{mpsc, oneshot};
+use futures_channel::oneshot;
 use link_core::{Address, CloseReason, ConnectionId, Event, Message, Now, Refusal, Ticket};
 use tracing::{debug, info};
 
@@ -19,7 +19,11 @@ use super::{
     registry::{Arrival, Eviction},
     session::Session,
 };
-use crate::{event_queue::EventQueue, line::Attendant, outbox::Outbox};
+use crate::{
+    event_queue::{self, EventQueue},
+    line::Attendant,
+    outbox::Outbox,
+};
 
 pub(super) struct ServerAttendant {
     shared: Arc<Shared>,
@@ -73,10 +77,8 @@ impl ServerAttendant {
         face: &Face,
     ) -> Self {
         let program = match face {
-            Face::Events(events) => Program::Events(EventQueue::new(events.clone())),
-            Face::Sessions(sessions) => {
-                Program::Sessions { arrivals: EventQueue::new(sessions.clone()), session: None }
-            }
+            Face::Events(events) => Program::Events(events.queue()),
+            Face::Sessions(sessions) => Program::Sessions { arrivals: sessions.queue(), session: None },
         };
         let Arrival { id, evicted } = arrival;
         Self { shared, id, remote_address, outbox, evicted, told: None, stage: Stage::Unknown, program }
@@ -106,10 +108,10 @@ impl ServerAttendant {
         info!(connection = self.id.0, address = %peer.address(), "authenticated");
         peer.set_connected(true);
         if let Program::Sessions { arrivals, session } = &mut self.program {
-            let (sender, messages) = mpsc::channel(self.shared.session_capacity);
+            let (sender, messages) = event_queue::channel(self.shared.session_capacity);
             let ended = Arc::new(OnceLock::new());
             arrivals.push(Session::new(peer.clone(), messages, ended.clone()));
-            *session = Some(OpenSession { messages: EventQueue::new(sender), ended });
+            *session = Some(OpenSession { messages: sender.queue(), ended });
         }
         self.tell(ServerEvent::Authenticated(peer.clone()));
         self.stage = Stage::Authenticated(peer);
@@ -173,8 +175,14 @@ impl Attendant for ServerAttendant {
             (Event::AdmissionRequested { ticket }, _) => self.ask(ticket, now),
             (Event::Authenticated { .. }, _) => self.authenticated(),
             (Event::Message(message), Stage::Authenticated(peer)) => match &mut self.program {
-                Program::Events(events) => events.push(ServerEvent::Message(peer.clone(), message)),
-                Program::Sessions { session: Some(session), .. } => session.messages.push(message),
+                Program::Events(events) => {
+                    let bytes = message.as_str().len();
+                    events.push_weighing(ServerEvent::Message(peer.clone(), message), bytes);
+                }
+                Program::Sessions { session: Some(session), .. } => {
+                    let bytes = message.as_str().len();
+                    session.messages.push_weighing(message, bytes);
+                }
                 _ => {}
             },
             (Event::Heartbeat { round_trip }, Stage::Authenticated(peer)) => {
@@ -194,20 +202,32 @@ impl Attendant for ServerAttendant {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.program {
-            Program::Events(events) => ready!(events.poll_ready(cx)),
+            Program::Events(events) => events.poll_ready(cx),
             Program::Sessions { arrivals, session } => {
                 ready!(arrivals.poll_ready(cx));
+                match session {
+                    Some(session) => session.messages.poll_ready(cx),
+                    None => Poll::Ready(()),
+                }
+            }
+            Program::Told => Poll::Ready(()),
+        }
+    }
+
+    fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.program {
+            Program::Events(events) => ready!(events.poll_sent(cx)),
+            Program::Sessions { arrivals, session } => {
+                ready!(arrivals.poll_sent(cx));
                 if let Some(session) = session {
-                    ready!(session.messages.poll_ready(cx));
+                    ready!(session.messages.poll_sent(cx));
                 }
             }
             Program::Told => {}
         }
-        if let Stage::Ended = self.stage {
-            self.told = None;
-            // Ends the session's stream now, rather than when the socket has been seen off.
-            self.program = Program::Told;
-        }
+        self.told = None;
+        // Ends the session's stream now, rather than when the socket has been seen off.
+        self.program = Program::Told;
         Poll::Ready(())
     }
 

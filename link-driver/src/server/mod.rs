@@ -28,11 +28,15 @@ use std::{
     time::Duration,
 };
 
-use futures_channel::{mpsc, oneshot};
+use futures_channel::oneshot;
 use futures_core::Stream;
 use link_core::{Address, CloseReason, ConnectionId, IntoMessage, Message, Violation};
 
-use crate::{outbox::SendError, runtime::Runtime};
+use crate::{
+    event_queue::{self, Events},
+    outbox::SendError,
+    runtime::Runtime,
+};
 use accept::Shared;
 pub use builder::{BindError, Candidate, ServerBuilder, Verdict};
 pub use peer::Peer;
@@ -51,8 +55,8 @@ pub struct Server<R: Runtime> {
 
 enum Face {
     Undecided(oneshot::Sender<accept::Face>),
-    Events(mpsc::Receiver<ServerEvent>),
-    Sessions(mpsc::Receiver<Session>),
+    Events(Events<ServerEvent>),
+    Sessions(Events<Session>),
     Closed,
 }
 
@@ -134,13 +138,11 @@ impl<R: Runtime> Server<R> {
     /// When the server is closed, or was used as a stream of events before.
     pub async fn accept(&mut self) -> Result<Session, AcceptError> {
         if let Face::Undecided(_) = self.face {
-            let (sender, receiver) = mpsc::channel(self.handle.shared.event_capacity);
+            let (sender, receiver) = event_queue::channel(self.handle.shared.event_capacity);
             self.decide(accept::Face::Sessions(sender), Face::Sessions(receiver));
         }
         match &mut self.face {
-            Face::Sessions(sessions) => {
-                poll_fn(|cx| Pin::new(&mut *sessions).poll_next(cx)).await.ok_or(AcceptError::Closed)
-            }
+            Face::Sessions(sessions) => poll_fn(|cx| sessions.poll_next(cx)).await.ok_or(AcceptError::Closed),
             Face::Closed | Face::Undecided(_) => Err(AcceptError::Closed),
             Face::Events(_) => Err(AcceptError::UsedAsStream),
         }
@@ -173,11 +175,11 @@ impl<R: Runtime> Stream for Server<R> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
         if let Face::Undecided(_) = self.face {
-            let (sender, receiver) = mpsc::channel(self.handle.shared.event_capacity);
+            let (sender, receiver) = event_queue::channel(self.handle.shared.event_capacity);
             self.decide(accept::Face::Events(sender), Face::Events(receiver));
         }
         match &mut self.face {
-            Face::Events(events) => Pin::new(events).poll_next(cx),
+            Face::Events(events) => events.poll_next(cx),
             _ => Poll::Ready(None),
         }
     }

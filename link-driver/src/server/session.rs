@@ -8,11 +8,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_channel::mpsc;
 use futures_core::Stream;
 use link_core::{CloseReason, Message};
 
 use super::peer::Peer;
+use crate::event_queue::Events;
 
 /// One client that was let in: a stream of its messages, and by dereferencing to its [`Peer`] a way to send.
 ///
@@ -20,16 +20,12 @@ use super::peer::Peer;
 #[derive(Debug)]
 pub struct Session {
     peer: Peer,
-    messages: mpsc::Receiver<Message>,
+    messages: Events<Message>,
     ended: Arc<OnceLock<CloseReason>>,
 }
 
 impl Session {
-    pub(super) fn new(
-        peer: Peer,
-        messages: mpsc::Receiver<Message>,
-        ended: Arc<OnceLock<CloseReason>>,
-    ) -> Self {
+    pub(super) fn new(peer: Peer, messages: Events<Message>, ended: Arc<OnceLock<CloseReason>>) -> Self {
         Self { peer, messages, ended }
     }
 
@@ -53,7 +49,7 @@ impl Stream for Session {
     type Item = Message;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        Pin::new(&mut self.messages).poll_next(cx)
+        self.messages.poll_next(cx)
     }
 }
 
