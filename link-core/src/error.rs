@@ -197,7 +197,11 @@ impl CloseReason {
             | Self::RefusedByServer(Status::RequestTimeout) => true,
             Self::Violation(violation) => matches!(
                 violation,
-                Violation::WebSocket | Violation::NotUtf8 | Violation::MessageTooLarge { .. }
+                // A clock may have been set right by then.
+                Violation::StaleProof
+                    | Violation::WebSocket
+                    | Violation::NotUtf8
+                    | Violation::MessageTooLarge { .. }
             ),
             Self::Local
             | Self::ShuttingDown

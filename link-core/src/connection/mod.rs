@@ -45,6 +45,8 @@ pub struct Connection {
     role: Role,
     config: Arc<Config>,
     state: State,
+    /// Beside the state, since it is about the caller and may outlast a state.
+    reads_paused: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -52,18 +54,20 @@ impl Connection {
     /// The client's side of a WebSocket that has just opened. The first output is its `authenticate`.
     pub fn client(config: Arc<Config>, now: Now) -> Self {
         let mut outputs = VecDeque::new();
-        let state =
-            State::client(&mut Context { now, role: Role::Client, config: &config, outputs: &mut outputs });
-        Self { role: Role::Client, config, state, outputs }
+        let mut cx =
+            Context { now, role: Role::Client, config: &config, reads_paused: false, outputs: &mut outputs };
+        let state = State::client(&mut cx);
+        Self { role: Role::Client, config, state, reads_paused: false, outputs }
     }
 
     /// The server's side of a WebSocket that has just opened. The authentication deadline counts from `now`, so
     /// a caller passes the moment at which it accepted the transport to have it cover the upgrade as well.
     pub fn server(config: Arc<Config>, now: Now) -> Self {
         let mut outputs = VecDeque::new();
-        let state =
-            State::server(&mut Context { now, role: Role::Server, config: &config, outputs: &mut outputs });
-        Self { role: Role::Server, config, state, outputs }
+        let mut cx =
+            Context { now, role: Role::Server, config: &config, reads_paused: false, outputs: &mut outputs };
+        let state = State::server(&mut cx);
+        Self { role: Role::Server, config, state, reads_paused: false, outputs }
     }
 
     /// Which side this is.
@@ -114,11 +118,13 @@ impl Connection {
     /// The caller stops reading from the peer for a while (its application is slow), so the peer's silence says
     /// nothing until [`handle_reads_resumed`](Self::handle_reads_resumed).
     pub fn handle_reads_paused(&mut self, now: Now) {
+        self.reads_paused = true;
         self.step(now, |state, _| state.on_reads_paused());
     }
 
     /// The caller reads again; the peer has its whole idle time-out from here.
     pub fn handle_reads_resumed(&mut self, now: Now) {
+        self.reads_paused = false;
         self.step(now, State::on_reads_resumed);
     }
 
@@ -149,8 +155,11 @@ impl Connection {
 
     /// Answers an [`AdmissionRequested`](crate::Event::AdmissionRequested): lets the client in, or refuses it.
     ///
+    /// A decision counts until [`handle_timeout`](Self::handle_timeout) has said that the deadline is over.
+    ///
     /// # Errors
-    /// When the ticket is another connection's, or its time has passed. Nothing changes then.
+    /// When the ticket is another connection's (which then notices that it is gone, and refuses its client), or
+    /// its time has passed. Nothing changes here then.
     pub fn decide(&mut self, ticket: Ticket, verdict: Result<(), Refusal>, now: Now) -> Result<(), Misuse> {
         self.state.awaits(&ticket)?;
         self.step(now, |state, cx| state.on_decision(verdict, cx));
@@ -175,7 +184,13 @@ impl Connection {
     }
 
     fn step(&mut self, now: Now, transition: impl FnOnce(State, &mut Context<'_>) -> State) {
-        let mut cx = Context { now, role: self.role, config: &self.config, outputs: &mut self.outputs };
+        let mut cx = Context {
+            now,
+            role: self.role,
+            config: &self.config,
+            reads_paused: self.reads_paused,
+            outputs: &mut self.outputs,
+        };
         // `Closed` is also what would remain if a transition panicked, which none does.
         let state = core::mem::replace(&mut self.state, State::Closed);
         self.state = transition(state.notice_dropped_ticket(&mut cx), &mut cx);

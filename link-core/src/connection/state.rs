@@ -73,6 +73,7 @@ pub(super) struct Context<'a> {
     pub(super) now: Now,
     pub(super) role: Role,
     pub(super) config: &'a Config,
+    pub(super) reads_paused: bool,
     pub(super) outputs: &'a mut VecDeque<Output>,
 }
 
@@ -296,10 +297,15 @@ impl Authenticated {
     fn enter(peer: Address, cx: &mut Context<'_>) -> State {
         let protection = Protection::Transport;
         cx.emit(Event::Authenticated { address: peer, protection });
+        let mut idle = IdleGuard::started(cx.now.mono);
+        // The caller may have stopped reading while the decision was awaited.
+        if cx.reads_paused {
+            idle.pause();
+        }
         State::Authenticated(Self {
             peer,
             protection,
-            idle: IdleGuard::started(cx.now.mono),
+            idle,
             pulse: Pulse::started(cx.now.mono, cx.config.heartbeat_interval),
         })
     }
