@@ -228,7 +228,7 @@ struct UsedProofs {
     proofs: BTreeSet<(UnixMillis, Address)>,
     /// Nothing signed up to this time is accepted any more: proofs this old have been forgotten, so a replay of
     /// one could not be told from a first use. It lies in the past beyond the window, unless the wall clock
-    /// was set back or the memory overflowed; then honest peers wait until it has passed.
+    /// was set back or the memory overflowed; then everybody is refused until it has passed.
     forgotten: Option<UnixMillis>,
 }
 

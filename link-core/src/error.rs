@@ -5,6 +5,7 @@ use alloc::string::String;
 use core::time::Duration;
 
 use crate::{
+    connection::Role,
     frame::{Close, close_code},
     identity::Address,
     message::{InvalidMessage, Status},
@@ -234,11 +235,12 @@ impl CloseReason {
     }
 
     /// The close frame this side sends for it; `None` when there is nobody to send one to.
-    pub(crate) fn close_frame(&self) -> Option<Close> {
+    pub(crate) fn close_frame(&self, role: Role) -> Option<Close> {
         let (code, reason) = match self {
             Self::PeerClosed { .. } | Self::Lost => return None,
-            Self::Local => (close_code::NORMAL, ""),
-            Self::RefusedByServer(_) => (close_code::NORMAL, ""),
+            Self::Local | Self::RefusedByServer(_) => (close_code::NORMAL, ""),
+            // The server has said so, and is only answered.
+            Self::Replaced if role == Role::Client => (close_code::NORMAL, ""),
             Self::ShuttingDown => (close_code::GOING_AWAY, "shutting down"),
             Self::SlowPeer => (close_code::POLICY, "reads too slowly"),
             Self::Violation(Violation::MessageTooLarge { .. }) => (close_code::TOO_BIG, "message too large"),

@@ -4,8 +4,11 @@ use core::time::Duration;
 
 use crate::{
     error::CloseReason,
-    time::{Instant, Now},
+    time::{Instant, Now, UnixMillis},
 };
+
+/// How far a signed time may run ahead of the clock, to be unlike the one before.
+const MAX_AHEAD: Duration = Duration::from_secs(1);
 
 /// How a client comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +75,8 @@ pub struct Reconnect {
     jitter: fastrand::Rng,
     attempts: u32,
     phase: Phase,
+    /// The time that the last connection was opened with.
+    signed: Option<UnixMillis>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +95,7 @@ impl Reconnect {
             jitter: fastrand::Rng::with_seed(seed),
             attempts: 0,
             phase: Phase::Due(Instant::default()),
+            signed: None,
         }
     }
 
@@ -113,6 +119,22 @@ impl Reconnect {
         if matches!(self.phase, Phase::Due(_)) {
             self.phase = Phase::Dialling;
         }
+    }
+
+    /// The WebSocket is open: the time to make its [`Connection`](crate::Connection) with.
+    ///
+    /// That is `now`, but never a time that an earlier connection was given: a server takes each signed time only
+    /// once, and would answer a second login in the same millisecond with a 401, which is final.
+    #[must_use]
+    pub fn opened(&mut self, now: Now) -> Now {
+        let unused = match self.signed {
+            Some(signed) if now.wall <= signed => UnixMillis::saturating(signed.get().saturating_add(1)),
+            _ => now.wall,
+        };
+        // A clock that was set back far must not keep us in its future.
+        let wall = if unused.distance(now.wall) <= MAX_AHEAD { unused } else { now.wall };
+        self.signed = Some(wall);
+        Now { wall, ..now }
     }
 
     /// The session is authenticated. The count starts anew only if it lasts: a server that drops everybody at
@@ -160,17 +182,16 @@ impl Reconnect {
         if self.attempts >= self.policy.max_attempts {
             return self.stop(GiveUp::Exhausted(self.attempts));
         }
-        let doubled =
-            2u32.checked_pow(self.attempts).and_then(|factor| self.policy.delay.checked_mul(factor));
-        let bound = doubled.unwrap_or(Duration::MAX).min(self.policy.max_delay);
+        let factor = 1u128.checked_shl(self.attempts).unwrap_or(u128::MAX);
+        let bound = self.policy.delay.as_nanos().saturating_mul(factor).min(self.policy.max_delay.as_nanos());
         self.attempts = self.attempts.saturating_add(1);
         self.phase = Phase::Due(now.mono.after(self.drawn_up_to(bound)));
     }
 
-    /// Full jitter: anything from zero to `bound`, so that a server that comes back is not met by all of its
+    /// Full jitter: anything from zero to the bound, so that a server that comes back is not met by all of its
     /// clients at once.
-    fn drawn_up_to(&mut self, bound: Duration) -> Duration {
-        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+    fn drawn_up_to(&mut self, nanos: u128) -> Duration {
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
         Duration::from_nanos(self.jitter.u64(0..=nanos))
     }
 }

@@ -7,7 +7,8 @@ mod support;
 use std::time::Duration;
 
 use link_core::{
-    CloseReason, GiveUp, Next, Now, Reconnect, ReconnectPolicy, Refusal, Status, UnixMillis, Violation,
+    CloseReason, GiveUp, Instant, Next, Now, Reconnect, ReconnectPolicy, Refusal, Status, UnixMillis,
+    Violation,
 };
 use proptest::prelude::*;
 use support::*;
@@ -440,5 +441,30 @@ proptest! {
                 over = Some(next);
             }
         }
+    }
+}
+
+#[test]
+fn a_client_never_signs_the_same_time_twice() {
+    let mut reconnect = Reconnect::new(ReconnectPolicy::default(), 1);
+    let at = |millis| Now { mono: Instant::default(), wall: UnixMillis::saturating(millis) };
+    let mut signed = |millis| reconnect.opened(at(millis)).wall.get();
+    assert_eq!(signed(1000), 1000);
+    assert_eq!(signed(1000), 1001);
+    assert_eq!(signed(1000), 1002);
+    assert_eq!(signed(1003), 1003);
+    assert_eq!(signed(5000), 5000);
+    assert_eq!(signed(4999), 5001, "a clock that was set back a little");
+    assert_eq!(signed(1), 1, "a clock that was set back far is right, until a server says otherwise");
+}
+
+#[test]
+fn a_delay_of_zero_stays_zero_however_often_it_doubles() {
+    let mut zero = policy(100);
+    zero.delay = Duration::ZERO;
+    let mut dialler = Dialler::new(zero, 1);
+    for attempt in 0..100 {
+        dialler.session(secs(0), &LOST);
+        assert_eq!(dialler.next(), Next::Dial, "attempt {attempt}");
     }
 }

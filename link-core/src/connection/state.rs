@@ -205,7 +205,7 @@ impl State {
             };
             cx.send(Frame::Text(ByteString::from_static(text)));
         }
-        if let Some(close) = reason.close_frame() {
+        if let Some(close) = reason.close_frame(cx.role) {
             cx.send(Frame::Close(Some(close)));
         }
         cx.outputs.push_back(Output::CloseTransport);
