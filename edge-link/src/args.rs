@@ -29,7 +29,7 @@ pub(crate) enum Command {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Serve {
     /// Where to listen; port 0 asks the system for a free one.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:3793")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:3793", value_parser = listen)]
     pub(crate) listen: SocketAddr,
     /// Send every message back to who sent it.
     #[arg(long)]
@@ -141,6 +141,10 @@ pub(crate) enum Wallet {
         /// The address.
         address: String,
     },
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give an IP address and a port, such as 127.0.0.1:3793 or [::1]:3793".into())
 }
 
 fn message(text: &str) -> Result<Message, String> {

@@ -13,7 +13,7 @@ use crate::{
     Failure,
     args::Connect,
     interrupted,
-    output::{Printer, event},
+    output::{Printer, in_words},
 };
 
 pub(crate) async fn run(args: Connect) -> Result<(), Failure> {
@@ -64,10 +64,8 @@ pub(crate) async fn run(args: Connect) -> Result<(), Failure> {
             ClientEvent::Message(_) => missing = missing.map(|missing| missing.saturating_sub(1)),
             ClientEvent::Disconnected { unsent, .. } if !unsent.is_empty() => {
                 let many = unsent.len();
-                printer.event(
-                    &event("error", json!({ "reason": format!("{many} messages were not sent") })),
-                    &format!("{many} messages were not sent"),
-                )?;
+                let reason = format!("{many} messages were not sent");
+                printer.event("error", &[("reason", (&reason).into())], &reason)?;
             }
             ClientEvent::ConnectionFailed(failure) => return Err(Failure::failed(failure)),
             _ => {}
@@ -122,40 +120,48 @@ fn typed_lines(wanted: bool) -> mpsc::Receiver<String> {
 
 fn report(printer: Printer, happened: &ClientEvent) -> Result<(), Failure> {
     match happened {
-        ClientEvent::Connected => printer.event(&event("connected", json!({})), "connected")?,
+        ClientEvent::Connected => printer.event("connected", &[], "connected")?,
         ClientEvent::Authenticated { server } => printer.event(
-            &event("authenticated", json!({ "server": server.as_str() })),
+            "authenticated",
+            &[("server", server.into())],
             &format!("authenticated; the server is {server}"),
         )?,
         ClientEvent::Message(message) => printer.message(None, message)?,
         ClientEvent::Heartbeat { round_trip } if printer.verbose => {
             let millis = round_trip.map(|time| time.as_secs_f64() * 1000.0);
             printer.event(
-                &event("heartbeat", json!({ "round_trip_ms": millis })),
-                &format!(
-                    "heartbeat{}",
-                    millis.map(|ms| format!(", round trip {ms:.3} ms")).unwrap_or_default()
-                ),
+                "heartbeat",
+                &[("round_trip_ms", millis.into())],
+                &format!("heartbeat{}", in_words(millis)),
             )?;
         }
-        ClientEvent::Disconnected { reason, .. } => printer.event(
-            &event("disconnected", json!({ "reason": reason.to_string() })),
-            &format!("disconnected: {reason}"),
-        )?,
-        ClientEvent::Reconnecting { attempt, delay } => printer.event(
-            &event(
+        ClientEvent::Disconnected { reason, .. } => {
+            let reason = reason.to_string();
+            printer.event(
+                "disconnected",
+                &[("reason", (&reason).into())],
+                &format!("disconnected: {reason}"),
+            )?;
+        }
+        ClientEvent::Reconnecting { attempt, delay } => {
+            let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            printer.event(
                 "reconnecting",
-                json!({ "attempt": attempt, "delay_ms": u64::try_from(delay.as_millis()).unwrap_or(u64::MAX) }),
-            ),
-            &format!("dialling again in {:.1} s (attempt {attempt})", delay.as_secs_f64()),
-        )?,
-        ClientEvent::ConnectionFailed(failure) => printer.event(
-            &event("connection_failed", json!({ "reason": failure.to_string() })),
-            &format!("connection failed: {failure}"),
-        )?,
+                &[("attempt", u64::from(*attempt).into()), ("delay_ms", millis.into())],
+                &format!("dialling again in {:.1} s (attempt {attempt})", delay.as_secs_f64()),
+            )?;
+        }
+        ClientEvent::ConnectionFailed(failure) => {
+            let reason = failure.to_string();
+            printer.event(
+                "connection_failed",
+                &[("reason", (&reason).into())],
+                &format!("connection failed: {reason}"),
+            )?;
+        }
         ClientEvent::Error(error) => {
             let reason = error.to_string();
-            printer.event(&event("error", json!({ "reason": reason })), &format!("error: {reason}"))?;
+            printer.event("error", &[("reason", (&reason).into())], &format!("error: {reason}"))?;
         }
         _ => {}
     }

@@ -121,8 +121,17 @@ fn from_hex(text: &str, source: &impl std::fmt::Display) -> Result<Wallet, Failu
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let failed =
-        |error: &dyn std::fmt::Display| Failure::Failed(format!("cannot read {}: {error}", path.display()));
+    // Somebody may have given the key itself.
+    let looks_like_a_key =
+        path.to_str().is_some_and(|text| text.len() >= 32 && text.chars().all(|c| c.is_ascii_hexdigit()));
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::Failed(if looks_like_a_key {
+            "cannot read the key file: what was given looks like a key; give the name of a file that holds it"
+                .into()
+        } else {
+            format!("cannot read {}: {error}", path.display())
+        })
+    };
     let file = File::open(path).map_err(|error| failed(&error))?;
     warn_if_others_can_read(&file, path);
     // Room for all of it at once, so that no copy is left behind by a growing buffer.

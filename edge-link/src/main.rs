@@ -14,10 +14,13 @@ mod output;
 mod serve;
 mod wallet;
 
-use std::{fmt, io, io::Write as _, process::ExitCode};
+use std::{fmt, io, io::Write as _, process::ExitCode, time::Duration};
 
 use args::{Args, Command};
 use clap::Parser;
+
+/// How long an interrupted command may take to end.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Why the command ends with something else than 0.
 #[derive(Debug)]
@@ -69,7 +72,16 @@ fn on_tokio(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+    runtime.spawn(end_in_any_case());
     runtime.block_on(work)
+}
+
+/// Once interrupted, the work ends by itself, unless it cannot print since nobody reads that.
+async fn end_in_any_case() {
+    interrupted().await;
+    tokio::time::sleep(PATIENCE).await;
+    let _ = writeln!(io::stderr(), "edge-link: ended before everything was printed");
+    std::process::exit(1);
 }
 
 /// Ready when the person, or the system, wants the program to end.

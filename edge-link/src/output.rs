@@ -5,11 +5,8 @@ use std::{
     io::{self, Write as _},
 };
 
-use link_tokio::Message;
-use serde_json::{
-    json,
-    value::{RawValue, Value},
-};
+use link_tokio::{Address, Message};
+use serde_json::value::RawValue;
 
 /// Prints events.
 #[derive(Debug, Clone, Copy)]
@@ -24,9 +21,23 @@ impl Printer {
         Self { json: output.json, verbose: output.verbose }
     }
 
-    /// Prints one event. `fields` is a JSON object that begins with `event`, `line` is what a person reads.
-    pub(crate) fn event(self, fields: &Value, line: &str) -> io::Result<()> {
-        if self.json { print(&fields.to_string()) } else { print(&harmless(line)) }
+    /// Prints one event: for programs its name and its fields, in this order; for people, `line`.
+    pub(crate) fn event(self, name: &str, fields: &[(&str, Field<'_>)], line: &str) -> io::Result<()> {
+        if !self.json {
+            return print(&harmless(line));
+        }
+        let mut object = format!("{{\"event\":\"{name}\"");
+        for (key, value) in fields {
+            let value = match value {
+                Field::Text(text) => serde_json::to_string(text)?,
+                Field::Number(number) => number.to_string(),
+                Field::Decimal(number) => serde_json::to_string(number)?,
+                Field::None => continue,
+            };
+            object.push_str(&format!(",\"{key}\":{value}"));
+        }
+        object.push('}');
+        print(&object)
     }
 
     /// Prints a message, as it came.
@@ -53,13 +64,50 @@ impl Printer {
     }
 }
 
-/// An event with its name and fields; what is `null` is left out.
-pub(crate) fn event(name: &str, fields: Value) -> Value {
-    let mut all = json!({ "event": name });
-    if let (Value::Object(all), Value::Object(fields)) = (&mut all, fields) {
-        all.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
+/// The value of a field.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Field<'a> {
+    Text(&'a str),
+    Number(u64),
+    Decimal(f64),
+    /// Left out.
+    None,
+}
+
+impl<'a> From<&'a str> for Field<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
     }
-    all
+}
+
+impl<'a> From<&'a String> for Field<'a> {
+    fn from(text: &'a String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'a> From<&'a Address> for Field<'a> {
+    fn from(address: &'a Address) -> Self {
+        Self::Text(address.as_str())
+    }
+}
+
+impl From<u64> for Field<'_> {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<f64> for Field<'_> {
+    fn from(number: f64) -> Self {
+        Self::Decimal(number)
+    }
+}
+
+impl<'a, T: Into<Field<'a>>> From<Option<T>> for Field<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::None, Into::into)
+    }
 }
 
 pub(crate) fn print(line: &str) -> io::Result<()> {
@@ -78,4 +126,9 @@ fn harmless(text: &str) -> Cow<'_, str> {
         return text.into();
     }
     text.chars().map(|c| if harmful(c) { c.escape_unicode().to_string() } else { c.into() }).collect()
+}
+
+/// A round trip, for the end of a line.
+pub(crate) fn in_words(millis: Option<f64>) -> String {
+    millis.map(|millis| format!(", round trip {millis:.3} ms")).unwrap_or_default()
 }

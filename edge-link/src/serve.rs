@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use link_tokio::{BindError, Server, ServerEvent};
-use serde_json::json;
 
 use crate::{
     Failure,
     args::Serve,
     interrupted,
-    output::{Printer, event},
+    output::{Printer, in_words},
 };
 
 pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
@@ -31,7 +30,8 @@ pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
     let mut server = builder.bind().await.map_err(|error: BindError| Failure::failed(error))?;
     let (url, address) = (server.url(), server.address());
     printer.event(
-        &event("listening", json!({ "url": url, "address": address.as_str() })),
+        "listening",
+        &[("url", (&url).into()), ("address", (&address).into())],
         &format!("listening at {url} as {address}"),
     )?;
 
@@ -48,23 +48,29 @@ pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
 
 fn report(printer: Printer, happened: &ServerEvent, echo: bool) -> Result<(), Failure> {
     match happened {
-        ServerEvent::Connected { remote_address, .. } if printer.verbose => printer.event(
-            &event("connected", json!({ "remote": remote_address.to_string() })),
-            &format!("connected from {remote_address}"),
-        )?,
-        ServerEvent::Authenticated(client) => printer.event(
-            &event(
+        ServerEvent::Connected { remote_address, .. } if printer.verbose => {
+            let remote = remote_address.to_string();
+            printer.event(
+                "connected",
+                &[("remote", (&remote).into())],
+                &format!("connected from {remote}"),
+            )?;
+        }
+        ServerEvent::Authenticated(client) => {
+            let (client, remote) = (client.address(), client.remote_address().to_string());
+            printer.event(
                 "authenticated",
-                json!({ "client": client.address().as_str(), "remote": client.remote_address().to_string() }),
-            ),
-            &format!("{} authenticated, from {}", client.address(), client.remote_address()),
-        )?,
+                &[("client", (&client).into()), ("remote", (&remote).into())],
+                &format!("{client} authenticated, from {remote}"),
+            )?;
+        }
         ServerEvent::Message(client, message) => {
             printer.message(Some(client.address().as_str()), message)?;
             if echo && let Err(error) = client.send(message) {
                 let (client, reason) = (client.address(), error.to_string());
                 printer.event(
-                    &event("error", json!({ "client": client.as_str(), "reason": reason })),
+                    "error",
+                    &[("client", (&client).into()), ("reason", (&reason).into())],
                     &format!("{client}: not sent back: {reason}"),
                 )?;
             }
@@ -72,35 +78,39 @@ fn report(printer: Printer, happened: &ServerEvent, echo: bool) -> Result<(), Fa
         ServerEvent::Heartbeat(client, round_trip) if printer.verbose => {
             let (client, millis) = (client.address(), round_trip.map(|time| time.as_secs_f64() * 1000.0));
             printer.event(
-                &event("heartbeat", json!({ "client": client.as_str(), "round_trip_ms": millis })),
-                &format!(
-                    "{client} heartbeat{}",
-                    millis.map(|ms| format!(", round trip {ms:.3} ms")).unwrap_or_default()
-                ),
+                "heartbeat",
+                &[("client", (&client).into()), ("round_trip_ms", millis.into())],
+                &format!("{client} heartbeat{}", in_words(millis)),
             )?;
         }
-        ServerEvent::Disconnected(client, reason) => printer.event(
-            &event(
+        ServerEvent::Disconnected(client, reason) => {
+            let (client, reason) = (client.address(), reason.to_string());
+            printer.event(
                 "disconnected",
-                json!({ "client": client.address().as_str(), "reason": reason.to_string() }),
-            ),
-            &format!("{} disconnected: {reason}", client.address()),
-        )?,
+                &[("client", (&client).into()), ("reason", (&reason).into())],
+                &format!("{client} disconnected: {reason}"),
+            )?;
+        }
         ServerEvent::Rejected { remote_address, address, reason, .. } => {
-            let fields = json!({
-                "client": address.map(|address| address.to_string()),
-                "status": reason.status().map(link_tokio::Status::code),
-                "reason": reason.to_string(),
-                "remote": remote_address.to_string(),
-            });
-            let who = address.map_or_else(|| remote_address.to_string(), |address| address.to_string());
-            printer.event(&event("rejected", fields), &format!("{who} rejected: {reason}"))?;
+            let (remote, status) = (remote_address.to_string(), reason.status().map(|status| status.code()));
+            let reason = reason.to_string();
+            let who = address.map_or_else(|| remote.clone(), |address| address.to_string());
+            printer.event(
+                "rejected",
+                &[
+                    ("client", address.as_ref().into()),
+                    ("status", status.map(u64::from).into()),
+                    ("reason", (&reason).into()),
+                    ("remote", (&remote).into()),
+                ],
+                &format!("{who} rejected: {reason}"),
+            )?;
         }
         ServerEvent::Error(error) => {
             let reason = error.to_string();
-            printer.event(&event("error", json!({ "reason": reason })), &format!("error: {reason}"))?;
+            printer.event("error", &[("reason", (&reason).into())], &format!("error: {reason}"))?;
         }
-        ServerEvent::Close => printer.event(&event("close", json!({})), "closed")?,
+        ServerEvent::Close => printer.event("close", &[], "closed")?,
         _ => {}
     }
     Ok(())

@@ -29,9 +29,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 Some(_) => {}
             },
             _ = second.tick() => {
-                if client.is_authenticated() {
-                    number = number.wrapping_add(1);
-                    client.send(&json!({ "type": "count", "number": number }))?;
+                number = number.wrapping_add(1);
+                // Without a line there is nothing to be done: nothing is kept for later.
+                if let Err(error) = client.send(&json!({ "type": "count", "number": number })) {
+                    println!("{number} not sent: {error}");
                 }
             }
             _ = tokio::signal::ctrl_c() => {

@@ -40,7 +40,7 @@ pub enum Event {
     },
     /// A message of the application came.
     Message(Message),
-    /// A heartbeat came.
+    /// A heartbeat came: to a client, the server's; to a server, the answer to its last one.
     Heartbeat {
         /// The time from our last answered ping to its pong, if there was one.
         round_trip: Option<Duration>,

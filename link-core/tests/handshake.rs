@@ -173,7 +173,7 @@ fn text_in_binary_frames_counts_as_text() {
     // Bytes that are no text are no JSON either.
     server.receives(binary([0xff, 0xfe]));
     let hello = Did::Heard(r#"{"type":"hello"}"#.into());
-    assert_eq!(server.did, [hello, Did::Heartbeat(None), Did::Error(Violation::NotJson)]);
+    assert_eq!(server.did, [hello, Did::Error(Violation::NotJson)], "the heartbeat was not asked for");
 
     let mut client = Peer::client(client_config());
     client.receives(binary(authenticate(server_wallet(), WALL)));

@@ -22,14 +22,9 @@ fn pulsing_client() -> Peer {
     Peer::authenticated(Role::Client, without_idle_guard(client_config()))
 }
 
-/// What the peer of a server would be told about the round trip now.
 fn round_trip(server: &mut Peer) -> Option<Duration> {
     server.took();
-    server.hears(heartbeat(WALL));
-    match server.took()[..] {
-        [Did::Heartbeat(round_trip)] => round_trip,
-        ref other => panic!("{other:?}"),
-    }
+    server.connection.round_trip()
 }
 
 #[test]
@@ -84,10 +79,25 @@ fn a_client_answers_whatever_a_heartbeat_carries() {
 }
 
 #[test]
-fn a_server_does_not_answer_the_answer() {
+fn a_server_does_not_answer_the_answer_and_tells_of_it_once() {
+    let mut server = pulsing_server();
+    server.waits(secs(1));
+    server.took();
+    for told in [1, 0, 0] {
+        server.hears(heartbeat(1));
+        assert_eq!(server.took(), vec![Did::Heartbeat(None); told], "one answer to each that was asked for");
+    }
+    server.waits(secs(1));
+    server.took();
+    server.hears(heartbeat(1));
+    assert_eq!(server.took(), [Did::Heartbeat(None)]);
+}
+
+#[test]
+fn a_heartbeat_that_nobody_asked_for_is_nothing_to_tell() {
     let mut server = Peer::authenticated_server();
     server.hears(heartbeat(1));
-    assert_eq!(server.did, [Did::Heartbeat(None)]);
+    assert_eq!(server.did, []);
 }
 
 #[test]

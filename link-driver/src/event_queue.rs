@@ -20,14 +20,16 @@ use async_channel::{Receiver, Sender, TrySendError};
 use futures_core::Stream;
 use futures_util::task::AtomicWaker;
 
+/// The largest capacity of a channel, whose places are allocated at once.
+const MAX_CAPACITY: usize = 1 << 16;
 /// Bytes of one connection's messages that may wait for the application, and one message more.
 const MAX_BYTES: usize = 1 << 20;
 /// A message up to this length is not counted in bytes: the channel's bound on their number is enough.
 const SMALL: usize = 1 << 10;
 
-/// A channel for at most `capacity` events (at least one).
+/// A channel for `capacity` events, from one to [`MAX_CAPACITY`].
 pub(crate) fn channel<T>(capacity: usize) -> (EventSender<T>, Events<T>) {
-    let (sender, receiver) = async_channel::bounded(capacity.max(1));
+    let (sender, receiver) = async_channel::bounded(capacity.clamp(1, MAX_CAPACITY));
     (EventSender(sender), Events(Box::pin(receiver)))
 }
 

@@ -41,8 +41,8 @@ pub use wallet::{NoRandomness, new_wallet};
 /// What a program needs of the protocol itself.
 pub use link_core::{
     Address, CloseReason, ConnectionId, GiveUp, IntoMessage, InvalidAddress, InvalidMessage,
-    InvalidPrivateKey, InvalidSignature, Message, PrivateKey, PublicKey, Refusal, Signature, Status,
-    UnixMillis, Violation, Wallet,
+    InvalidPrivateKey, InvalidSignature, Message, Overload, PrivateKey, PublicKey, Refusal, Signature,
+    Status, UnixMillis, Violation, Wallet,
 };
 
 /// The port of Link, unless another one is asked for.

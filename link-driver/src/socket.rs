@@ -13,7 +13,7 @@ use std::{
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::AsyncWriteExt;
-use link_core::{Close, CloseReason, Frame, Violation};
+use link_core::{Bytes, Close, CloseReason, Frame, Violation};
 use tungstenite::{
     Error, Message,
     error::{CapacityError, ProtocolError},
@@ -35,6 +35,9 @@ use crate::limits::Limits;
 
 /// Bytes read from the stream at a time. An idle connection keeps a buffer of this size.
 const READ_BUFFER: usize = 4 << 10;
+/// Reads from the stream for one frame, before other tasks get their turn. (A message may take more, and
+/// tungstenite would join fragments for as long as there are any.)
+const MAX_READS: u32 = 64;
 /// The longest HTTP request that is heard.
 const MAX_HEAD: usize = 16 << 10;
 /// Bytes gathered before they are written without waiting for the flush at the end of a turn.
@@ -43,6 +46,8 @@ const WRITE_BATCH: usize = 64 << 10;
 /// An open WebSocket that speaks in the core's frames.
 pub(crate) struct WebSocket<S> {
     inner: tungstenite::WebSocket<Bridge<S>>,
+    /// The longest message so far, if one did not fit into the read buffer.
+    longest: usize,
 }
 
 /// Why a read ended the connection.
@@ -65,14 +70,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// The server's side of an upgraded stream.
     pub(crate) fn server(stream: S, limits: &Limits) -> Self {
         let config = Some(config(limits));
-        Self { inner: tungstenite::WebSocket::from_raw_socket(Bridge::new(stream), Role::Server, config) }
+        Self {
+            inner: tungstenite::WebSocket::from_raw_socket(Bridge::new(stream), Role::Server, config),
+            longest: 0,
+        }
     }
 
     /// The client's side: performs the HTTP upgrade.
     pub(crate) async fn client(stream: S, request: Request, limits: &Limits) -> Result<Self, Error> {
         let mid = ClientHandshake::start(Bridge::new(stream), request, Some(config(limits)))?;
         let (inner, _response) = handshake(mid).await?;
-        Ok(Self { inner })
+        Ok(Self { inner, longest: 0 })
     }
 
     /// From here on messages may be as long as the limits allow to an authenticated peer.
@@ -85,12 +93,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// The next frame. Pings are answered on the way.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, ReadError>> {
-        self.inner.get_mut().wake(cx);
+        let bridge = self.inner.get_mut();
+        bridge.wake(cx);
+        bridge.reads = MAX_READS;
         match self.inner.read() {
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            Ok(message) => Poll::Ready(incoming(message)),
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                if self.inner.get_ref().reads == 0 {
+                    // There may be more, after the others had their turn.
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
+            Ok(message) => Poll::Ready(self.incoming(message)),
             Err(error) => Poll::Ready(Err(read_error(&error))),
         }
+    }
+
+    fn incoming(&mut self, message: Message) -> Result<Frame, ReadError> {
+        Ok(match message {
+            Message::Text(text) => match self.unshared(text.into()).try_into() {
+                Ok(text) => Frame::Text(text),
+                Err(_) => return Err(ReadError::Violation(Violation::NotUtf8)),
+            },
+            Message::Binary(bytes) => Frame::Binary(self.unshared(bytes)),
+            Message::Ping(payload) => Frame::Ping(payload),
+            Message::Pong(payload) => Frame::Pong(payload),
+            Message::Close(close) => Frame::Close(
+                close.map(|close| Close { code: close.code.into(), reason: close.reason.as_str().into() }),
+            ),
+            // Reading never yields a raw frame.
+            Message::Frame(_) => return Err(ReadError::Violation(Violation::WebSocket)),
+        })
+    }
+
+    /// A payload is a slice of the read buffer, and keeps all of it alive. That is good while the buffer is small; one
+    /// that has grown for a long message must not be held by a short one that waits somewhere.
+    fn unshared(&mut self, payload: Bytes) -> Bytes {
+        let length = payload.len();
+        if length > READ_BUFFER {
+            self.longest = self.longest.max(length);
+        }
+        if length < self.longest / 2 { Bytes::copy_from_slice(&payload) } else { payload }
     }
 
     /// Takes a frame for the next flush. It may already write what does not fit into one batch.
@@ -175,23 +218,6 @@ fn config(limits: &Limits) -> WebSocketConfig {
         .max_frame_size(Some(limits.max_unauthenticated_message_size))
 }
 
-fn incoming(message: Message) -> Result<Frame, ReadError> {
-    Ok(match message {
-        Message::Text(text) => match link_core::Bytes::from(text).try_into() {
-            Ok(text) => Frame::Text(text),
-            Err(_) => return Err(ReadError::Violation(Violation::NotUtf8)),
-        },
-        Message::Binary(bytes) => Frame::Binary(bytes),
-        Message::Ping(payload) => Frame::Ping(payload),
-        Message::Pong(payload) => Frame::Pong(payload),
-        Message::Close(close) => Frame::Close(
-            close.map(|close| Close { code: close.code.into(), reason: close.reason.as_str().into() }),
-        ),
-        // Reading never yields a raw frame.
-        Message::Frame(_) => return Err(ReadError::Violation(Violation::WebSocket)),
-    })
-}
-
 fn outgoing(frame: Frame) -> Message {
     match frame {
         // As a raw frame, since tungstenite would check UTF-8 that is known to be good.
@@ -228,11 +254,16 @@ where
     let mut waiting = Some(mid);
     poll_fn(|cx| {
         let Some(mut mid) = waiting.take() else { return Poll::Pending };
-        mid.get_mut().get_mut().wake(cx);
+        let bridge = mid.get_mut().get_mut();
+        bridge.wake(cx);
+        bridge.reads = MAX_READS;
         match mid.handshake() {
             Ok(done) => Poll::Ready(Ok(done)),
             Err(HandshakeError::Failure(error)) => Poll::Ready(Err(error)),
-            Err(HandshakeError::Interrupted(mid)) => {
+            Err(HandshakeError::Interrupted(mut mid)) => {
+                if mid.get_mut().get_mut().reads == 0 {
+                    cx.waker().wake_by_ref();
+                }
                 waiting = Some(mid);
                 Poll::Pending
             }
@@ -248,11 +279,13 @@ struct Bridge<S> {
     written: u64,
     /// Bytes that may still be read.
     allowance: usize,
+    /// Reads that are left in this turn.
+    reads: u32,
 }
 
 impl<S> Bridge<S> {
     fn new(stream: S) -> Self {
-        Self { stream, waker: Waker::noop().clone(), written: 0, allowance: usize::MAX }
+        Self { stream, waker: Waker::noop().clone(), written: 0, allowance: usize::MAX, reads: MAX_READS }
     }
 
     /// For a peer that has yet to finish its HTTP request.
@@ -268,6 +301,7 @@ impl<S> Bridge<S> {
 
 impl<S: AsyncRead + Unpin> Read for Bridge<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reads = self.reads.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
         let mut cx = Context::from_waker(&self.waker);
         let read = or_would_block(Pin::new(&mut self.stream).poll_read(&mut cx, buffer))?;
         if self.allowance != usize::MAX {

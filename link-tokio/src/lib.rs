@@ -10,7 +10,7 @@
 //! let mut server = Server::builder().bind().await?; // port 3793, a fresh wallet
 //! while let Some(event) = server.next().await {
 //!     if let ServerEvent::Message(client, message) = event {
-//!         client.send(&message)?;
+//!         client.send(&message).ok(); // a client that has gone meanwhile is no reason to stop
 //!     }
 //! }
 //! # Ok(())

@@ -8,6 +8,7 @@ mod ticket;
 mod timers;
 
 use alloc::{collections::VecDeque, sync::Arc};
+use core::time::Duration;
 
 pub use ticket::Ticket;
 
@@ -83,6 +84,11 @@ impl Connection {
     /// What protects the messages, once both sides are verified and until the end.
     pub const fn protection(&self) -> Option<Protection> {
         self.state.protection()
+    }
+
+    /// The time from our last answered ping to its pong, if there was one.
+    pub const fn round_trip(&self) -> Option<Duration> {
+        self.state.round_trip()
     }
 
     /// Whether messages may flow.

@@ -10,6 +10,7 @@
 //! ```
 
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -66,6 +67,8 @@ pub(super) struct Authenticated {
     protection: Protection,
     idle: IdleGuard,
     pulse: Pulse,
+    /// Server: a `heartbeat` is out and not answered yet.
+    asked: bool,
 }
 
 /// What a transition may read, and the queue that it may add to.
@@ -90,6 +93,13 @@ impl State {
     pub(super) const fn peer(&self) -> Option<Address> {
         match self {
             Self::Authenticated(state) => Some(state.peer),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn round_trip(&self) -> Option<Duration> {
+        match self {
+            Self::Authenticated(state) => state.pulse.round_trip(),
             _ => None,
         }
     }
@@ -307,6 +317,7 @@ impl Authenticated {
             protection,
             idle,
             pulse: Pulse::started(cx.now.mono, cx.config.heartbeat_interval),
+            asked: false,
         })
     }
 
@@ -327,14 +338,18 @@ impl Authenticated {
         State::Authenticated(self).end(reason, cx)
     }
 
-    fn on_text(&self, received: Received, cx: &mut Context<'_>) -> Option<CloseReason> {
+    fn on_text(&mut self, received: Received, cx: &mut Context<'_>) -> Option<CloseReason> {
         match (received, cx.role) {
             (Received::Application(message), _) => cx.emit(Event::Message(message)),
-            (Received::Heartbeat, role) => {
-                if role == Role::Client {
-                    cx.answer_heartbeat();
-                }
+            (Received::Heartbeat, Role::Client) => {
+                cx.answer_heartbeat();
                 cx.emit(Event::Heartbeat { round_trip: self.pulse.round_trip() });
+            }
+            // One answer to each that was asked for: a flood of them is nothing to tell.
+            (Received::Heartbeat, Role::Server) => {
+                if core::mem::take(&mut self.asked) {
+                    cx.emit(Event::Heartbeat { round_trip: self.pulse.round_trip() });
+                }
             }
             // A second `authenticate` never changes an identity.
             (Received::Authenticate(_), _) => {}
@@ -353,6 +368,7 @@ impl Authenticated {
             cx.send(Frame::Ping(Bytes::copy_from_slice(&payload)));
             if cx.role == Role::Server {
                 cx.send(Frame::Text(message::heartbeat(cx.now.wall)));
+                self.asked = true;
             }
         }
         State::Authenticated(self)

@@ -59,11 +59,12 @@ impl Attendant for ClientAttendant<'_> {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.events.poll_ready(cx)
+        // Until then nobody can take events: a queue that is full of the attempts before would never empty.
+        if self.welcome.is_awaited() { Poll::Ready(()) } else { self.events.poll_ready(cx) }
     }
 
     fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.events.poll_sent(cx)
+        if self.welcome.is_awaited() { Poll::Ready(()) } else { self.events.poll_sent(cx) }
     }
 
     fn poll_decision(&mut self, _: &mut Context<'_>) -> Poll<(Ticket, Result<(), Refusal>)> {

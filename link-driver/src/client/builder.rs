@@ -172,6 +172,7 @@ impl<R: Runtime> ClientBuilder<R> {
     /// evenly from zero to the bound.
     pub fn reconnect_delay(mut self, delay: Duration) -> Self {
         self.reconnect.delay = delay;
+        self.reconnect.max_delay = self.reconnect.max_delay.max(delay);
         self
     }
 
@@ -193,7 +194,7 @@ impl<R: Runtime> ClientBuilder<R> {
         self
     }
 
-    /// The longest message, in bytes, either way: 1 MiB.
+    /// The longest message, in bytes, either way: 1 MiB. At least 4 KiB, which the protocol needs for itself.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message_size = bytes;
         self
@@ -205,7 +206,7 @@ impl<R: Runtime> ClientBuilder<R> {
         self
     }
 
-    /// How many events may wait for the program, beside one turn's: 1024.
+    /// How many events may wait for the program, beside one turn's: 1024. From 1 to 65,536.
     pub fn event_capacity(mut self, events: usize) -> Self {
         self.event_capacity = events;
         self
@@ -245,7 +246,7 @@ impl<R: Runtime> ClientBuilder<R> {
             if self.auth_timeout.is_zero() { DEFAULT_AUTH_TIMEOUT } else { self.auth_timeout };
         config.heartbeat_interval = self.heartbeat_interval;
         config.idle_timeout = self.server_timeout;
-        config.max_message_size = self.max_message_size;
+        config.max_message_size = self.max_message_size.max(config.max_unauthenticated_message_size);
         config.expected_servers = self.expected_servers;
 
         let (stop_sender, stop) = oneshot::channel();

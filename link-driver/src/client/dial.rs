@@ -1,6 +1,6 @@
 //! From a host name to an open WebSocket.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::Ipv6Addr, sync::Arc, time::Duration};
 
 use link_core::Instant;
 use tungstenite::{
@@ -80,7 +80,7 @@ impl Target {
     pub(super) fn from_url(url: &str) -> Result<Self, DialError> {
         let bad = |reason: &str| DialError::Target { target: url.into(), reason: reason.into() };
         let uri: Uri = url.parse().map_err(|error: InvalidUri| bad(&error.to_string()))?;
-        match uri.scheme_str() {
+        match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
             Some("ws") => {}
             Some("wss") => return Err(bad("TLS (`wss://`) is not there yet; use `ws://`")),
             _ => return Err(bad("it must begin with `ws://`")),
@@ -109,14 +109,19 @@ impl Target {
 
     /// Whether it can be dialled at all.
     pub(super) fn check(self) -> Result<Self, DialError> {
-        if self.host.is_empty() || self.host.contains(['/', '@', '?', '#', ' ']) {
+        let host = self.host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&self.host);
+        let odd = |c: char| matches!(c, '/' | '@' | '?' | '#' | '[' | ']') || c.is_whitespace();
+        if host.is_empty() || host.contains(odd) || (host.contains(':') && host.parse::<Ipv6Addr>().is_err())
+        {
             return Err(DialError::Target {
                 target: self.host,
-                reason: "a host is a name or an IP address; use `url` for a URL".into(),
+                reason: "a host is a name or an IP address; the port goes to `port`, and a URL to `url`"
+                    .into(),
             });
         }
-        self.request()?;
-        Ok(self)
+        let target = Self { host: host.into(), ..self };
+        target.request()?;
+        Ok(target)
     }
 }
 

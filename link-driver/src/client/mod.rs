@@ -65,8 +65,8 @@ pub enum ClientEvent {
     Disconnected {
         /// How.
         reason: CloseReason,
-        /// Messages that were accepted for sending and never left this process. Whether those that left
-        /// arrived, v1 cannot say.
+        /// Messages that were accepted and were still waiting in the queue. Those before them had been handed to
+        /// the socket; whether they arrived, v1 cannot say.
         unsent: Vec<Message>,
     },
     /// It will dial again.
@@ -133,8 +133,9 @@ impl<R: Runtime> Client<R> {
         self.handle.clone()
     }
 
-    /// Sends what was queued, disconnects, and waits until the connection is gone (about a second for a server
-    /// that does not answer). Events that nobody has taken yet are dropped.
+    /// Sends what was queued, disconnects, and waits until the connection is gone. For a server that does not
+    /// answer that takes about a second; for one that does not read, its `server_timeout` more. Events that nobody
+    /// has taken yet are dropped.
     pub async fn close(self) {
         let handle = self.handle.clone();
         drop(self);
@@ -229,6 +230,8 @@ impl<R: Runtime> ClientHandle<R> {
 
     /// Ends the line, after what was sent before, and everything else in every phase: no dialling, no waiting.
     pub fn disconnect(&self) {
+        // From here on `send` refuses: what was accepted goes out, and nothing more is.
+        *self.shared.line() = None;
         drop(self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 

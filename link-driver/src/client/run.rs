@@ -43,6 +43,11 @@ impl Welcome {
         self.tell(Ok(()));
     }
 
+    /// Whether somebody waits for it, who can take no events meanwhile.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.0.as_ref().is_some_and(|waiting| !waiting.is_canceled())
+    }
+
     fn tell(&mut self, outcome: Result<(), ConnectionFailure>) {
         if let Some(waiting) = self.0.take() {
             let _ = waiting.send(outcome);
@@ -56,17 +61,36 @@ struct Stopped;
 impl Run {
     pub(super) async fn run<R: Runtime>(mut self) {
         let mut cause = None;
+        // The first time it just dials.
+        let mut announced = true;
         loop {
+            // A program that does not take its events is not dialled for.
+            if self.caught_up().await.is_err() {
+                self.reconnect.disconnect();
+            }
             let now = runtime::now::<R>();
-            match self.reconnect.next(now) {
-                Next::Dial => match self.session::<R>().await {
-                    Ok(ended) => cause = Some(ended),
-                    Err(Stopped) => self.reconnect.disconnect(),
-                },
+            let next = self.reconnect.next(now);
+            let delay = match next {
+                Next::Dial => Some(Duration::ZERO),
+                Next::WaitUntil(until) => Some(until.since(now.mono)),
+                Next::Carry | Next::GiveUp(_) => None,
+            };
+            // Told even when the delay was so short that it is over by now.
+            if let (Some(delay), false) = (delay, announced) {
+                let attempt = self.reconnect.attempts();
+                debug!(attempt, ?delay, "reconnecting");
+                self.tell(ClientEvent::Reconnecting { attempt, delay });
+                announced = true;
+            }
+            match next {
+                Next::Dial => {
+                    announced = false;
+                    match self.session::<R>().await {
+                        Ok(ended) => cause = Some(ended),
+                        Err(Stopped) => self.reconnect.disconnect(),
+                    }
+                }
                 Next::WaitUntil(until) => {
-                    let (attempt, delay) = (self.reconnect.attempts(), until.since(now.mono));
-                    debug!(attempt, ?delay, "reconnecting");
-                    self.events.push(ClientEvent::Reconnecting { attempt, delay });
                     let wait = runtime::sleep_until::<R>(until);
                     if self.unless_stopped(wait).await.is_err() {
                         self.reconnect.disconnect();
@@ -78,7 +102,7 @@ impl Run {
                     if let (Some(cause), false) = (cause, reason == GiveUp::Disconnected) {
                         let failure = ConnectionFailure { cause, reason };
                         self.welcome.tell(Err(failure.clone()));
-                        self.events.push(ClientEvent::ConnectionFailed(failure));
+                        self.tell(ClientEvent::ConnectionFailed(failure));
                     }
                     // Ends at once when the program has dropped its end.
                     return poll_fn(|cx| self.events.poll_sent(cx)).await;
@@ -96,13 +120,14 @@ impl Run {
             Ok(socket) => socket,
             Err(error) => {
                 debug!(%error, "cannot dial");
-                self.events.push(ClientEvent::Error(ClientError::Dial(error.clone())));
+                self.tell(ClientEvent::Error(ClientError::Dial(error.clone())));
                 self.reconnect.failed(runtime::now::<R>());
                 return Ok(error.into());
             }
         };
-        self.events.push(ClientEvent::Connected);
-        let connection = Connection::client(self.config.clone(), runtime::now::<R>());
+        self.tell(ClientEvent::Connected);
+        let opened = self.reconnect.opened(runtime::now::<R>());
+        let connection = Connection::client(self.config.clone(), opened);
         let (outbox, mut commands) = outbox(self.limits);
         let mut attendant = ClientAttendant {
             shared: &self.shared,
@@ -120,9 +145,27 @@ impl Run {
         // A connection always says how it ended.
         let reason = ended.unwrap_or(link_core::CloseReason::Lost);
         let unsent = commands.close();
-        self.events.push(ClientEvent::Disconnected { reason: reason.clone(), unsent });
+        self.tell(ClientEvent::Disconnected { reason: reason.clone(), unsent });
         self.reconnect.ended(&reason, runtime::now::<R>());
         if stopped { Err(Stopped) } else { Ok(reason.into()) }
+    }
+
+    /// While somebody waits for the first authentication, nobody can take events, and those of many attempts must
+    /// not pile up: what does not fit is missed.
+    fn tell(&mut self, event: ClientEvent) {
+        if self.welcome.is_awaited() { self.events.push_if_ready(event) } else { self.events.push(event) }
+    }
+
+    /// Waits until the program has taken what it was told.
+    async fn caught_up(&mut self) -> Result<(), Stopped> {
+        let Self { events, stop, welcome, .. } = self;
+        if welcome.is_awaited() {
+            return Ok(());
+        }
+        match select(poll_fn(|cx| events.poll_sent(cx)), stop).await {
+            Either::Left(_) => Ok(()),
+            Either::Right(_) => Err(Stopped),
+        }
     }
 
     async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stopped> {

@@ -13,7 +13,7 @@ use std::{
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
 use futures_util::future::{self, Either, select};
-use link_core::{CloseReason, Config, Connection, Event, Status, Violation};
+use link_core::{CloseReason, Config, Connection, Event, Overload, Status, Violation};
 use tracing::{debug, warn};
 use tungstenite::error::ProtocolError;
 
@@ -35,6 +35,8 @@ use crate::{
 
 /// How long to wait when the system has no connection to give, for want of file descriptors perhaps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often the program is told at most that connections are turned away.
+const TURNED_AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// How long to wait while the program is behind with its events.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// How long a closing server waits for its connections at most.
@@ -121,6 +123,7 @@ async fn accept_all<R: Runtime>(
     alive: &mpsc::Sender<Infallible>,
     mut closing: oneshot::Receiver<Infallible>,
 ) {
+    let mut turned_away = TurnedAway::default();
     loop {
         // While the program is behind, nobody new comes in: their events would have to wait somewhere.
         while face.is_full() {
@@ -142,8 +145,9 @@ async fn accept_all<R: Runtime>(
                     });
                 }
                 Some(Err(overload)) => {
-                    warn!(remote = %remote_address, %overload, "turned away");
+                    debug!(remote = %remote_address, %overload, "turned away");
                     turn_away(stream).await;
+                    turned_away.note::<R>(face, remote_address, overload);
                 }
                 None => return,
             },
@@ -162,6 +166,30 @@ async fn accept_all<R: Runtime>(
                     return;
                 }
             }
+        }
+    }
+}
+
+/// Tells the program of connections that were turned away, at most once a second.
+#[derive(Default)]
+struct TurnedAway {
+    told: Option<link_core::Instant>,
+    others: u64,
+}
+
+impl TurnedAway {
+    fn note<R: Runtime>(&mut self, face: &Face, remote_address: SocketAddr, overload: Overload) {
+        let now = runtime::now::<R>().mono;
+        if self.told.is_some_and(|told| now.since(told) < TURNED_AWAY_PAUSE) {
+            self.others = self.others.saturating_add(1);
+            return;
+        }
+        let others = std::mem::take(&mut self.others);
+        self.told = Some(now);
+        warn!(remote = %remote_address, %overload, others, "turned away");
+        if let Face::Events(events) = face {
+            let error = ServerError::TurnedAway { remote_address, overload, others };
+            events.queue().push_if_ready(ServerEvent::Error(error));
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::{
     net::SocketAddr,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
 use futures_channel::oneshot;
+use futures_util::FutureExt;
 use link_core::{Address, CloseReason, ConnectionId, Event, Message, Now, Refusal, Ticket};
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use super::{
     ServerError, ServerEvent,
@@ -33,6 +35,9 @@ pub(super) struct ServerAttendant {
     evicted: oneshot::Receiver<Eviction>,
     /// Kept until the program has been told of our end.
     told: Option<oneshot::Sender<()>>,
+    /// We ended before the program had heard of our predecessor's end. Until it has, the address is not free,
+    /// or a successor of ours could be told of before that end.
+    predecessor: Option<oneshot::Receiver<()>>,
     stage: Stage,
     program: Program,
 }
@@ -44,13 +49,21 @@ enum Stage {
         address: Address,
         decision: Option<(Ticket, Decision)>,
     },
+    /// Let in, and registered; the program has yet to hear of the end of the one whose place it takes.
+    Succeeding {
+        peer: Peer,
+        ticket: Ticket,
+        predecessor: oneshot::Receiver<()>,
+    },
     /// Let in, and registered.
     Admitted(Peer),
     Authenticated(Peer),
     Ended,
 }
 
-type Decision = Pin<Box<dyn Future<Output = Result<Peer, Refusal>> + Send>>;
+/// Who is let in, and when the program has heard of the end of its predecessor, if there was one.
+type Admission = (Peer, Option<oneshot::Receiver<()>>);
+type Decision = Pin<Box<dyn Future<Output = Result<Admission, Refusal>> + Send>>;
 
 /// How the program wants to hear of us.
 enum Program {
@@ -81,7 +94,17 @@ impl ServerAttendant {
             Face::Sessions(sessions) => Program::Sessions { arrivals: sessions.queue(), session: None },
         };
         let Arrival { id, evicted } = arrival;
-        Self { shared, id, remote_address, outbox, evicted, told: None, stage: Stage::Unknown, program }
+        Self {
+            shared,
+            id,
+            remote_address,
+            outbox,
+            evicted,
+            told: None,
+            predecessor: None,
+            stage: Stage::Unknown,
+            program,
+        }
     }
 
     /// The transport has become a WebSocket.
@@ -118,9 +141,12 @@ impl ServerAttendant {
     }
 
     fn ended(&mut self, reason: CloseReason) {
-        // From here on the address is free, and lookups do not find us.
-        self.shared.registry.release(self.id);
-        let address = match std::mem::replace(&mut self.stage, Stage::Ended) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Ended);
+        if !matches!(stage, Stage::Succeeding { .. }) {
+            // From here on the address is free, and lookups do not find us.
+            self.shared.registry.release(self.id);
+        }
+        let address = match stage {
             Stage::Authenticated(peer) => {
                 info!(connection = self.id.0, address = %peer.address(), %reason, "disconnected");
                 peer.set_connected(false);
@@ -130,6 +156,10 @@ impl ServerAttendant {
                     self.told = None;
                 }
                 return self.tell(ServerEvent::Disconnected(peer, reason));
+            }
+            Stage::Succeeding { peer, predecessor, .. } => {
+                self.predecessor = Some(predecessor);
+                Some(peer.address())
             }
             Stage::Admitted(peer) => Some(peer.address()),
             Stage::Proved { address, .. } => Some(address),
@@ -154,19 +184,23 @@ async fn decide(
     candidate: Candidate,
     id: ConnectionId,
     outbox: Outbox,
-) -> Result<Peer, Refusal> {
+) -> Result<Admission, Refusal> {
     screened?;
     let Candidate { address, remote_address } = candidate;
     let data = match &shared.check {
         None => None,
-        Some(check) => check(candidate).await.into_data()?,
+        // A panic there is the program's affair; its client is refused, and told so.
+        Some(check) => match AssertUnwindSafe(async { check(candidate).await }).catch_unwind().await {
+            Ok(verdict) => verdict.into_data()?,
+            Err(_) => {
+                error!(connection = id.0, %address, "on_authenticate panicked");
+                return Err(Refusal::Denied);
+            }
+        },
     };
     let peer = Peer::new(id, address, remote_address, data, outbox);
-    if let Some(replaced) = shared.registry.admit(&peer)? {
-        // The program hears of the old one's end before it hears of us.
-        let _ = replaced.await;
-    }
-    Ok(peer)
+    let predecessor = shared.registry.admit(&peer)?;
+    Ok((peer, predecessor))
 }
 
 impl Attendant for ServerAttendant {
@@ -225,6 +259,11 @@ impl Attendant for ServerAttendant {
             }
             Program::Told => {}
         }
+        if let Some(predecessor) = &mut self.predecessor {
+            let _ = ready!(Pin::new(predecessor).poll(cx));
+            self.predecessor = None;
+            self.shared.registry.release(self.id);
+        }
         self.told = None;
         // Ends the session's stream now, rather than when the socket has been seen off.
         self.program = Program::Told;
@@ -232,16 +271,30 @@ impl Attendant for ServerAttendant {
     }
 
     fn poll_decision(&mut self, cx: &mut Context<'_>) -> Poll<(Ticket, Result<(), Refusal>)> {
-        let Stage::Proved { decision, .. } = &mut self.stage else { return Poll::Pending };
-        let Some((_, deciding)) = decision else { return Poll::Pending };
-        let verdict = ready!(deciding.as_mut().poll(cx));
-        let Some((ticket, _)) = decision.take() else { return Poll::Pending };
-        Poll::Ready((
-            ticket,
-            verdict.map(|peer| {
-                self.stage = Stage::Admitted(peer);
-            }),
-        ))
+        if let Stage::Proved { decision, .. } = &mut self.stage {
+            let Some((_, deciding)) = decision else { return Poll::Pending };
+            let verdict = ready!(deciding.as_mut().poll(cx));
+            let Some((ticket, _)) = decision.take() else { return Poll::Pending };
+            match verdict {
+                Ok((peer, Some(predecessor))) => {
+                    self.stage = Stage::Succeeding { peer, ticket, predecessor };
+                }
+                Ok((peer, None)) => {
+                    self.stage = Stage::Admitted(peer);
+                    return Poll::Ready((ticket, Ok(())));
+                }
+                Err(refusal) => return Poll::Ready((ticket, Err(refusal))),
+            }
+        }
+        let Stage::Succeeding { predecessor, .. } = &mut self.stage else { return Poll::Pending };
+        // The program hears of the old one's end before it hears of us.
+        let _ = ready!(Pin::new(predecessor).poll(cx));
+        let Stage::Succeeding { peer, ticket, .. } = std::mem::replace(&mut self.stage, Stage::Unknown)
+        else {
+            return Poll::Pending;
+        };
+        self.stage = Stage::Admitted(peer);
+        Poll::Ready((ticket, Ok(())))
     }
 
     fn poll_eviction(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
@@ -262,7 +315,7 @@ impl Attendant for ServerAttendant {
 /// However the task ends, nothing stays behind in the registry.
 impl Drop for ServerAttendant {
     fn drop(&mut self) {
-        if !matches!(self.stage, Stage::Ended) {
+        if !matches!(self.stage, Stage::Ended) || self.predecessor.is_some() {
             self.shared.registry.release(self.id);
         }
     }

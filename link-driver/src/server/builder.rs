@@ -254,7 +254,7 @@ impl<R: Runtime> ServerBuilder<R> {
         self
     }
 
-    /// The longest message, in bytes, either way: 1 MiB.
+    /// The longest message, in bytes, either way: 1 MiB. At least 4 KiB, which the protocol needs for itself.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.config.max_message_size = bytes;
         self
@@ -274,7 +274,7 @@ impl<R: Runtime> ServerBuilder<R> {
         self
     }
 
-    /// How many events may wait for the program, beside one turn's for each connection: 1024.
+    /// How many events may wait for the program, beside one turn's for each connection: 1024. From 1 to 65,536.
     pub fn event_capacity(mut self, events: usize) -> Self {
         self.event_capacity = events;
         self
@@ -295,7 +295,7 @@ impl<R: Runtime> ServerBuilder<R> {
         core.heartbeat_interval = config.heartbeat_interval;
         core.idle_timeout = config.client_timeout;
         core.idle_check_interval = config.client_timeout_interval;
-        core.max_message_size = config.max_message_size;
+        core.max_message_size = config.max_message_size.max(core.max_unauthenticated_message_size);
         admission.auth_window = core.auth_window;
 
         let listener = R::bind(address).await.map_err(|error| match error.kind() {

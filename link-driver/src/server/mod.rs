@@ -30,7 +30,7 @@ use std::{
 
 use futures_channel::oneshot;
 use futures_core::Stream;
-use link_core::{Address, CloseReason, ConnectionId, IntoMessage, Message, Violation};
+use link_core::{Address, CloseReason, ConnectionId, IntoMessage, Message, Overload, Violation};
 
 use crate::{
     event_queue::{self, Events},
@@ -107,6 +107,16 @@ pub enum ServerError {
         peer: Peer,
         /// What.
         violation: Violation,
+    },
+    /// Connections were turned away, since too many are unauthenticated. Told at most once a second.
+    #[error("{remote_address} and {others} others were turned away: {overload}")]
+    TurnedAway {
+        /// Where the last of them came from.
+        remote_address: SocketAddr,
+        /// Why.
+        overload: Overload,
+        /// How many there were beside it since the last time.
+        others: u64,
     },
     /// The system did not give a connection, for want of file descriptors perhaps. The server tries again.
     #[error("cannot accept a connection: {0}")]
@@ -286,7 +296,8 @@ impl<R: Runtime> ServerHandle<R> {
 
     /// Closes the listener and every connection, each with a reason, and waits until they are gone.
     ///
-    /// Their last events can still be read from the server for about a second. Calling it again waits as well.
+    /// Their last events can still be read from the server for about a second. So wait for this in another task
+    /// than the one that reads them, or call [`Server::close`], which drops them. Calling it again waits as well.
     pub async fn close(&self) {
         self.shared.shut_down();
         let gone = self.shared.gone.clone();

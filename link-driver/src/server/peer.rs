@@ -69,8 +69,8 @@ impl Peer {
         self.0.connected.load(Ordering::Acquire)
     }
 
-    /// Queues a message for it, and returns at once. What is queued is sent in order, unless the connection
-    /// ends before.
+    /// Queues a message for it, and returns at once. What is queued is sent in order; what waits when the
+    /// connection ends is lost, which is what `Disconnected` means.
     ///
     /// # Errors
     /// When the connection has ended, the message is none, or too much waits for this client already.
@@ -81,8 +81,9 @@ impl Peer {
         self.0.outbox.send(message)
     }
 
-    /// Ends the connection, after what was sent before.
+    /// Ends the connection, after what was sent before. From here on it counts as not connected.
     pub fn close(&self) {
+        self.set_connected(false);
         self.0.outbox.close();
     }
 
