@@ -17,7 +17,8 @@ use link_core::{Now, UnixMillis};
 /// Implement it for a type of your own to run Link there; `link-tokio` is an example of about a hundred lines.
 /// Dispatch is static, and nothing on the way of a message is boxed.
 pub trait Runtime: Sized + Send + Sync + 'static {
-    /// A connected stream of bytes. Sockets have `TCP_NODELAY` set: the driver batches, the kernel need not.
+    /// A connected stream of bytes. Sockets have `TCP_NODELAY` set: the driver batches, the kernel need not. Its
+    /// `poll_close` ends the sending direction, so that the peer hears of it (`shutdown`, not only a flush).
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// A socket that listens.
     type Listener: Send + 'static;
