@@ -49,6 +49,12 @@ pub(crate) struct Serve {
     /// How long a client may be silent (0s: for ever).
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub(crate) client_timeout: Duration,
+    /// Speak TLS, with this certificate chain (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The private key of the certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) key: Key,
     #[command(flatten)]
@@ -57,7 +63,7 @@ pub(crate) struct Serve {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Connect {
-    /// The server, such as ws://localhost:3793.
+    /// The server, such as ws://localhost:3793 or wss://link.example.
     pub(crate) url: String,
     /// A JSON object to send once authenticated; again for more.
     #[arg(long, value_name = "JSON", value_parser = message)]
@@ -68,6 +74,9 @@ pub(crate) struct Connect {
     /// An address that the server may have; again for more.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) pin: Vec<Address>,
+    /// Trust the certificates that these have issued (PEM), instead of those that browsers trust.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// How many times in a row to dial again.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) max_reconnect_attempts: u32,

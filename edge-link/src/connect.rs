@@ -27,6 +27,9 @@ pub(crate) async fn run(args: Connect) -> Result<(), Failure> {
     for address in args.pin {
         builder = builder.expect_server(address);
     }
+    if let Some(ca) = args.ca {
+        builder = builder.ca(ca);
+    }
     let mut client = builder.start().map_err(|error| match error {
         ConnectError::Target(error) => Failure::usage(error),
         error => Failure::failed(error),

@@ -27,6 +27,9 @@ pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
     if let Some(whitelist) = args.whitelist {
         builder = builder.whitelist(whitelist);
     }
+    if let (Some(cert), Some(key)) = (args.tls_cert, args.tls_key) {
+        builder = builder.cert(cert).key(key);
+    }
     let mut server = builder.bind().await.map_err(|error: BindError| Failure::failed(error))?;
     let (url, address) = (server.url(), server.address());
     printer.event(

@@ -421,7 +421,7 @@ pub async fn whoever_leaves_before_its_turn_leaves_the_order_as_it_is<R: Runtime
     // a third comes, which nobody holds up but the first.
     let mut server = server::<R>().event_capacity(1).bind().await.unwrap();
     let same = wallet();
-    let builder = client(&server).wallet(same.clone()).max_reconnect_attempts(0);
+    let builder = client(&server).wallet(same.clone()).max_send_queue(64 << 10);
     let (first, old) = meet(&mut server, builder).await;
     let at = server.local_address();
     let mut others = Vec::new();
@@ -430,9 +430,7 @@ pub async fn whoever_leaves_before_its_turn_leaves_the_order_as_it_is<R: Runtime
         others.push(peer);
     }
     let [mut second, mut third]: [RawPeer; 2] = others.try_into().ok().unwrap();
-    for number in 0..10 {
-        first.send(&numbered(number)).unwrap();
-    }
+    send_until_stuck::<R>(16 << 10, A_WHILE, |message| first.send(message)).await;
     let now = unix_millis();
     let proof = authenticate(&same, now - 1);
     let second = script(move || {

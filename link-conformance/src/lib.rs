@@ -41,6 +41,7 @@ pub mod sessions;
 pub mod story;
 pub mod strangers;
 mod support;
+pub mod tls;
 
 /// Expands to one `#[test]` for each test of the suite.
 ///
@@ -151,7 +152,7 @@ macro_rules! conformance {
                 one_message_fits_into_the_smallest_queue
                 a_broadcast_reaches_everybody
                 a_broadcast_drops_who_never_reads_and_delays_nobody_else
-                who_takes_nothing_for_as_long_as_the_timeout_is_dropped_however_much_it_talks
+                who_takes_nothing_for_as_long_as_the_send_timeout_is_dropped_however_much_it_talks
                 a_slow_program_stops_the_reads_and_loses_nothing
                 a_slow_clients_program_stops_the_reads_and_loses_nothing
                 long_messages_wait_in_bytes_not_only_in_number
@@ -192,6 +193,7 @@ macro_rules! conformance {
                 a_refusal_is_final_unless_one_asks_otherwise
                 what_never_left_is_handed_back
                 a_cut_hands_the_waiting_messages_back_in_order
+                a_cut_while_the_program_is_behind_loses_none_of_the_waiting_messages
                 something_else_than_a_websocket_server_is_named
                 a_server_that_never_upgrades_is_given_up_after_the_connect_timeout
                 a_zero_connect_timeout_waits_as_long_as_it_takes;
@@ -217,6 +219,14 @@ macro_rules! conformance {
                 a_client_that_closes_does_not_wait_for_a_server_that_does_not_answer
                 a_connection_that_is_cut_is_lost
                 what_a_peer_said_before_it_closed_is_read;
+            tls:
+                a_client_that_trusts_the_certificate_talks_over_tls
+                a_url_may_say_wss_and_name_the_host
+                a_configuration_of_ones_own_wins
+                a_certificate_or_key_that_cannot_be_used_is_named
+                an_expired_a_foreign_and_a_strangers_certificate_are_told_apart
+                plain_text_on_a_tls_port_and_tls_on_a_plain_one_are_told_apart
+                the_authentication_deadline_covers_the_tls_handshake;
         }
     };
     (@all $on:tt $($module:ident: $($test:ident)*;)*) => {

@@ -18,8 +18,8 @@ const PIECE: usize = 16 * KIB;
 /// Beyond what a test takes.
 const LONG: Duration = Duration::from_secs(60);
 /// A time-out, and how long nothing moves before a test calls it stuck: several time-outs.
-const SHORT: Duration = Duration::from_millis(150);
-const STUCK: Duration = Duration::from_millis(700);
+const SHORT: Duration = Duration::from_millis(400);
+const STUCK: Duration = Duration::from_millis(1300);
 
 pub async fn a_full_queue_is_an_error_until_the_client_reads<R: Runtime>() {
     // Without any timer: nothing but the room itself wakes who waits for it.
@@ -133,9 +133,11 @@ pub async fn a_broadcast_drops_who_never_reads_and_delays_nobody_else<R: Runtime
     echo.handle.close().soon::<R>().await;
 }
 
-pub async fn who_takes_nothing_for_as_long_as_the_timeout_is_dropped_however_much_it_talks<R: Runtime>() {
-    let timeout = Duration::from_millis(500);
-    let mut echo = Echo::start(server::<R>().client_timeout(timeout).heartbeat_interval(timeout / 20)).await;
+pub async fn who_takes_nothing_for_as_long_as_the_send_timeout_is_dropped_however_much_it_talks<
+    R: Runtime,
+>() {
+    let timeout = Duration::from_millis(800);
+    let mut echo = Echo::start(server::<R>().send_timeout(timeout)).await;
     let mut bystander = Bystander::of(&mut echo).await;
     let at = echo.handle.local_address();
     let login = script(move || RawPeer::login(at, &wallet()));

@@ -245,8 +245,41 @@ pub async fn a_cut_hands_the_waiting_messages_back_in_order<R: Runtime>() {
     assert_eq!(reason, CloseReason::Lost);
     let first = number_of(unsent.first().expect("some were waiting"));
     assert!(unsent.iter().map(number_of).eq(first..sent), "the last ones, in order");
+    let waiting: usize = unsent.iter().map(|message| message.as_str().len()).sum();
+    assert!(waiting > 900 << 10, "the queue was full: {waiting} bytes");
     // They can be sent again as they are.
     let _: Message = unsent.into_iter().next().unwrap();
+    client.close().soon::<R>().await;
+}
+
+pub async fn a_cut_while_the_program_is_behind_loses_none_of_the_waiting_messages<R: Runtime>() {
+    let (listener, at) = raw::listen();
+    let admit = script(move || {
+        let (mut peer, _) = RawPeer::admit(&listener, &wallet());
+        for number in 0..100 {
+            peer.send(&numbered(number));
+        }
+        peer
+    });
+    let builder = client_at::<R>(at).server_timeout(PATIENCE * 2).max_reconnect_attempts(0);
+    let connecting = builder.event_capacity(1).max_send_queue(1 << 20).connect();
+    let (never_read, client) = join(admit, connecting).soon::<R>().await;
+    let mut client = client.unwrap();
+    let sent = send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.send(message)).await;
+    drop(never_read);
+    // The line is dead by now; the program has yet to hear of it.
+    pause::<R>(A_WHILE).await;
+    let (reason, unsent) = client
+        .hears(|event| match event {
+            ClientEvent::Disconnected { reason, unsent } => Some((reason, unsent)),
+            _ => None,
+        })
+        .await;
+    assert_eq!(reason, CloseReason::Lost);
+    let first = number_of(unsent.first().expect("some were waiting"));
+    assert!(unsent.iter().map(number_of).eq(first..sent), "the last ones, in order");
+    let waiting: usize = unsent.iter().map(|message| message.as_str().len()).sum();
+    assert!(waiting > 900 << 10, "the queue was full: {waiting} bytes");
     client.close().soon::<R>().await;
 }
 

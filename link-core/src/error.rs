@@ -77,6 +77,9 @@ pub enum Violation {
     /// Bytes that are not the WebSocket protocol.
     #[error("broke the WebSocket protocol")]
     WebSocket,
+    /// No TLS, or not as it must be, where TLS was to be spoken.
+    #[error("did not complete the TLS handshake")]
+    Tls,
 }
 
 impl Violation {
@@ -201,6 +204,7 @@ impl CloseReason {
                 // A clock may have been set right by then.
                 Violation::StaleProof
                     | Violation::WebSocket
+                    | Violation::Tls
                     | Violation::NotUtf8
                     | Violation::MessageTooLarge { .. }
             ),

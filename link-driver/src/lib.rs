@@ -23,20 +23,29 @@ mod outbox;
 mod runtime;
 mod server;
 mod socket;
+#[cfg(feature = "tls")]
+mod tls;
+mod transport;
 mod wallet;
 
 pub use client::{
     Client, ClientBuilder, ClientError, ClientEvent, ClientHandle, ConnectError, ConnectionFailure,
     DialError, FailureCause,
 };
-pub use limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE};
+pub use limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT};
 pub use outbox::SendError;
 pub use runtime::{Runtime, Timer};
 pub use server::{
     AcceptError, BindError, Candidate, Peer, Server, ServerBuilder, ServerError, ServerEvent, ServerHandle,
     Session, Verdict,
 };
+#[cfg(feature = "tls")]
+pub use tls::TlsError;
 pub use wallet::{NoRandomness, new_wallet};
+
+/// rustls itself, for a configuration of one's own.
+#[cfg(feature = "tls")]
+pub use futures_rustls::rustls;
 
 /// What a program needs of the protocol itself.
 pub use link_core::{

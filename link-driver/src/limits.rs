@@ -6,6 +6,9 @@ use link_core::Config;
 
 /// The default bound on bytes that wait to be sent to one peer: 4 MiB.
 pub const DEFAULT_MAX_SEND_QUEUE: usize = 4 << 20;
+/// The default time that a peer may take nothing of what is sent to it. Long, since a system says only now and then
+/// that a slow peer has taken something.
+pub const DEFAULT_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// The default number of events that may wait for the application.
 pub const DEFAULT_EVENT_CAPACITY: usize = 1024;
 
@@ -25,12 +28,4 @@ impl Limits {
             max_send_queue,
         }
     }
-}
-
-/// How long a peer may take nothing of what is sent to it: as long as it may be silent, or this if there is no such
-/// time-out.
-const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(5);
-
-pub(crate) const fn stall_timeout(idle_timeout: Duration) -> Duration {
-    if idle_timeout.is_zero() { DEFAULT_STALL_TIMEOUT } else { idle_timeout }
 }

@@ -60,7 +60,7 @@ pub(crate) async fn drive<R, S, A>(
     commands: &mut Commands,
     attendant: &mut A,
     limits: &Limits,
-    stall_timeout: Duration,
+    send_timeout: Duration,
 ) where
     R: Runtime,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -73,7 +73,7 @@ pub(crate) async fn drive<R, S, A>(
         commands,
         attendant,
         limits,
-        stall_timeout,
+        send_timeout,
         flush: Flush::Done,
         reading: true,
         leaving: None,
@@ -96,7 +96,7 @@ struct Line<'a, S, A> {
     commands: &'a mut Commands,
     attendant: &'a mut A,
     limits: &'a Limits,
-    stall_timeout: Duration,
+    send_timeout: Duration,
     flush: Flush,
     /// Whether the peer is read; not while the application is behind.
     reading: bool,
@@ -156,17 +156,21 @@ where
             && self.leaving.is_none()
             && let Poll::Ready(reason) = self.attendant.poll_eviction(cx)
         {
-            let authenticated = self.connection.is_authenticated();
+            let can_send = self.connection.is_authenticated() && !self.broken;
             match reason {
-                // What the application has sent before its own wish comes first; for a shutdown, if the peer
-                // takes it.
-                CloseReason::Local if authenticated => self.leaving = Some(reason),
-                CloseReason::ShuttingDown if authenticated && !self.is_stalled() => {
-                    self.leaving = Some(reason);
-                }
+                // What the application has sent before comes first.
+                CloseReason::Local | CloseReason::ShuttingDown if can_send => self.leaving = Some(reason),
                 reason => self.connection.close(reason, now),
             }
             self.drain(now, cx);
+        }
+        if self.broken {
+            // Nothing leaves any more: what waits is handed back when the end is told.
+            if let Some(reason) = self.leaving.take() {
+                self.connection.close(reason, now);
+                self.drain(now, cx);
+            }
+            return false;
         }
         let mut bytes = 0usize;
         for _ in 0..TURN_ITEMS {
@@ -242,7 +246,7 @@ where
             self.drain(now, cx);
         }
         if self.stalled_until().is_some_and(|due| due <= now.mono) {
-            self.connection.close(CloseReason::SlowPeer, now);
+            self.connection.close(self.leaving.take().unwrap_or(CloseReason::SlowPeer), now);
             self.drain(now, cx);
         }
     }
@@ -312,8 +316,12 @@ where
 
     /// When a peer that takes nothing has had its time.
     fn stalled_until(&self) -> Option<Instant> {
+        let patience = match self.leaving {
+            Some(CloseReason::ShuttingDown) => LINGER,
+            _ => self.send_timeout,
+        };
         match self.flush {
-            Flush::Stalled { since, .. } => Some(since.after(self.stall_timeout)),
+            Flush::Stalled { since, .. } if !patience.is_zero() => Some(since.after(patience)),
             _ => None,
         }
     }

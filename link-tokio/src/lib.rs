@@ -93,7 +93,7 @@
 //! is not judged idle for that.) With [`accept`](Server::accept), each session has a queue of its own. A slow *peer*
 //! fills its own bound ([`max_send_queue`](ServerBuilder::max_send_queue)): then [`Peer::send`] says so, and
 //! [`broadcast`](ServerHandle::broadcast) drops the peer rather than delay the others. One that takes nothing at
-//! all for as long as the idle time-out is dropped as well.
+//! all for as long as the [`send_timeout`](ServerBuilder::send_timeout) is dropped as well.
 //!
 //! # What is where
 //!

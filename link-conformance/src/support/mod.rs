@@ -186,12 +186,15 @@ pub(crate) trait ServerStory {
 
     /// The next event; `None` at the end.
     async fn told(&mut self) -> Option<ServerEvent> {
-        loop {
-            match self.next_event().soon::<Self::Runtime>().await {
-                Some(ServerEvent::Heartbeat(..)) => {}
-                other => return other,
+        let beyond_heartbeats = async {
+            loop {
+                match self.next_event().await {
+                    Some(ServerEvent::Heartbeat(..)) => {}
+                    other => return other,
+                }
             }
-        }
+        };
+        beyond_heartbeats.soon::<Self::Runtime>().await
     }
 
     /// The next event for which `pick` has something.
@@ -328,12 +331,15 @@ pub(crate) trait ClientStory {
 
 impl<R: Runtime> ClientStory for Client<R> {
     async fn told(&mut self) -> Option<ClientEvent> {
-        loop {
-            match self.next().soon::<R>().await {
-                Some(ClientEvent::Heartbeat { .. }) => {}
-                other => return other,
+        let beyond_heartbeats = async {
+            loop {
+                match self.next().await {
+                    Some(ClientEvent::Heartbeat { .. }) => {}
+                    other => return other,
+                }
             }
-        }
+        };
+        beyond_heartbeats.soon::<R>().await
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     event_queue,
-    limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, Limits, stall_timeout},
+    limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT, Limits},
     runtime::Runtime,
     wallet::{Identity, IdentityError, NoRandomness, seed},
 };
@@ -33,6 +33,8 @@ pub struct ClientBuilder<R> {
     target: Target,
     /// What was wrong with the last URL, reported when the client starts.
     bad_url: Option<DialError>,
+    #[cfg(feature = "tls")]
+    tls: crate::tls::ClientTls,
     identity: Identity,
     auth_timeout: Duration,
     connect_timeout: Duration,
@@ -41,6 +43,7 @@ pub struct ClientBuilder<R> {
     expected_servers: Vec<Address>,
     max_message_size: usize,
     max_send_queue: usize,
+    send_timeout: Duration,
     event_capacity: usize,
     reconnect: ReconnectPolicy,
     runtime: PhantomData<fn() -> R>,
@@ -56,6 +59,10 @@ pub enum ConnectError {
     /// There is no randomness for a fresh wallet.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
+    /// TLS cannot be set up.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] crate::TlsError),
     /// The host is not one.
     #[error(transparent)]
     Target(DialError),
@@ -81,6 +88,8 @@ impl<R: Runtime> ClientBuilder<R> {
         Self {
             target: Target::default(),
             bad_url: None,
+            #[cfg(feature = "tls")]
+            tls: crate::tls::ClientTls::default(),
             identity: Identity::default(),
             auth_timeout: DEFAULT_AUTH_TIMEOUT,
             connect_timeout: Duration::from_secs(10),
@@ -89,6 +98,7 @@ impl<R: Runtime> ClientBuilder<R> {
             expected_servers: Vec::new(),
             max_message_size: link_core::DEFAULT_MAX_MESSAGE_SIZE,
             max_send_queue: DEFAULT_MAX_SEND_QUEUE,
+            send_timeout: DEFAULT_SEND_TIMEOUT,
             event_capacity: DEFAULT_EVENT_CAPACITY,
             reconnect: ReconnectPolicy::default(),
             runtime: PhantomData,
@@ -114,6 +124,29 @@ impl<R: Runtime> ClientBuilder<R> {
             Ok(target) => (self.target, self.bad_url) = (target, None),
             Err(error) => self.bad_url = Some(error),
         }
+        self
+    }
+
+    /// Whether to speak TLS (`wss://`): false. The server's certificate must be for its host, and issued by somebody
+    /// whom browsers trust, unless [`ca`](Self::ca) or [`tls_config`](Self::tls_config) says otherwise.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: bool) -> Self {
+        self.target.tls = tls;
+        self
+    }
+
+    /// A file in PEM with the certificates of those who may have issued the server's, in place of those whom browsers
+    /// trust: none. It does not turn TLS on.
+    #[cfg(feature = "tls")]
+    pub fn ca(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.tls.ca = Some(path.into());
+        self
+    }
+
+    /// A TLS configuration of the program's own: none. It does not turn TLS on.
+    #[cfg(feature = "tls")]
+    pub fn tls_config(mut self, config: Arc<crate::rustls::ClientConfig>) -> Self {
+        self.tls.config = Some(config);
         self
     }
 
@@ -206,6 +239,13 @@ impl<R: Runtime> ClientBuilder<R> {
         self
     }
 
+    /// How long the server may take nothing at all of what is sent to it: 30 s. Then it is dropped as
+    /// [`SlowPeer`](link_core::CloseReason::SlowPeer).
+    pub fn send_timeout(mut self, timeout: Duration) -> Self {
+        self.send_timeout = timeout;
+        self
+    }
+
     /// How many events may wait for the program, beside one turn's: 1024. From 1 to 65,536.
     pub fn event_capacity(mut self, events: usize) -> Self {
         self.event_capacity = events;
@@ -240,6 +280,11 @@ impl<R: Runtime> ClientBuilder<R> {
             Some(error) => Err(error),
         }
         .map_err(ConnectError::Target)?;
+        #[cfg(feature = "tls")]
+        let tls = match target.tls {
+            true => Some(futures_rustls::TlsConnector::from(self.tls.resolve()?)),
+            false => None,
+        };
         let mut config = Config::client(self.identity.resolve()?);
         config.auth_timeout = self.auth_timeout;
         config.auth_window =
@@ -263,8 +308,10 @@ impl<R: Runtime> ClientBuilder<R> {
             shared: shared.clone(),
             limits: Limits::new(&config, self.max_send_queue),
             target,
+            #[cfg(feature = "tls")]
+            tls,
             connect_timeout: self.connect_timeout,
-            stall_timeout: stall_timeout(config.idle_timeout),
+            send_timeout: self.send_timeout,
             config: Arc::new(config),
             reconnect: Reconnect::new(self.reconnect, seed()),
             events: sender.queue(),

@@ -5,11 +5,14 @@ use std::{io, net::Ipv6Addr, sync::Arc, time::Duration};
 use link_core::Instant;
 use tungstenite::{
     client::IntoClientRequest,
+    error::ProtocolError,
     handshake::client::Request,
     http::{Uri, uri::InvalidUri},
 };
 
-use crate::{DEFAULT_PORT, limits::Limits, line::within, runtime::Runtime, socket::WebSocket};
+use crate::{
+    DEFAULT_PORT, limits::Limits, line::within, runtime::Runtime, socket::WebSocket, transport::Transport,
+};
 
 /// Where a client dials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,12 +21,14 @@ pub(super) struct Target {
     pub(super) port: u16,
     /// What the HTTP request asks for; with a leading slash. A server of ours takes any.
     pub(super) path: String,
+    /// Whether to speak TLS.
+    pub(super) tls: bool,
 }
 
 /// The default: `localhost` and the port of Link.
 impl Default for Target {
     fn default() -> Self {
-        Self { host: "localhost".into(), port: DEFAULT_PORT, path: "/".into() }
+        Self { host: "localhost".into(), port: DEFAULT_PORT, path: "/".into(), tls: false }
     }
 }
 
@@ -38,6 +43,14 @@ pub enum DialError {
         target: String,
         /// What the system said.
         error: Arc<io::Error>,
+    },
+    /// There is no TLS, or none that can be trusted.
+    #[error("{target}: {reason}")]
+    Tls {
+        /// Host and port.
+        target: String,
+        /// What is wrong, and what to do.
+        reason: String,
     },
     /// Something else than a WebSocket server answers there.
     #[error("{target} did not open a WebSocket: {answer}")]
@@ -80,11 +93,12 @@ impl Target {
     pub(super) fn from_url(url: &str) -> Result<Self, DialError> {
         let bad = |reason: &str| DialError::Target { target: url.into(), reason: reason.into() };
         let uri: Uri = url.parse().map_err(|error: InvalidUri| bad(&error.to_string()))?;
-        match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
-            Some("ws") => {}
-            Some("wss") => return Err(bad("TLS (`wss://`) is not there yet; use `ws://`")),
-            _ => return Err(bad("it must begin with `ws://`")),
-        }
+        let tls = match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
+            Some("ws") => false,
+            Some("wss") if cfg!(feature = "tls") => true,
+            Some("wss") => return Err(bad("this program was built without TLS; use `ws://`")),
+            _ => return Err(bad("it must begin with `ws://` or `wss://`")),
+        };
         let authority = uri.authority().ok_or_else(|| bad("there is no host"))?;
         if authority.as_str().contains('@') {
             return Err(bad("a user name means nothing here: the wallet says who you are"));
@@ -98,11 +112,11 @@ impl Target {
             Some(_) => authority.port_u16().ok_or_else(|| bad("the port must be from 0 to 65535"))?,
         };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        Ok(Self { host: host.into(), port, path: path.into() })
+        Ok(Self { host: host.into(), port, path: path.into(), tls })
     }
 
     fn request(&self) -> Result<Request, DialError> {
-        format!("ws://{self}{}", self.path)
+        format!("{}://{self}{}", if self.tls { "wss" } else { "ws" }, self.path)
             .into_client_request()
             .map_err(|error| DialError::Target { target: self.to_string(), reason: error.to_string() })
     }
@@ -139,18 +153,46 @@ pub(super) async fn dial<R: Runtime>(
     started: Instant,
     timeout: Duration,
     limits: &Limits,
-) -> Result<WebSocket<R::Stream>, DialError> {
+    #[cfg(feature = "tls")] tls: Option<&futures_rustls::TlsConnector>,
+) -> Result<WebSocket<Transport<R::Stream>>, DialError> {
     let work = async {
         let request = target.request()?;
         let stream = R::connect(&target.host, target.port)
             .await
             .map_err(|error| DialError::Connect { target: target.to_string(), error: Arc::new(error) })?;
-        WebSocket::client(stream, request, limits)
-            .await
-            .map_err(|error| DialError::Upgrade { target: target.to_string(), answer: error.to_string() })
+        #[cfg(feature = "tls")]
+        let stream = secure(target, stream, tls).await?;
+        #[cfg(not(feature = "tls"))]
+        let stream = Transport::Plain(stream);
+        WebSocket::client(stream, request, limits).await.map_err(|error| DialError::Upgrade {
+            target: target.to_string(),
+            answer: match error {
+                // Something that is no HTTP at all: an alert, if the server speaks TLS.
+                tungstenite::Error::Protocol(ProtocolError::HttparseError(_)) if !target.tls => {
+                    "it does not answer in HTTP; if it speaks TLS, use `wss://`".into()
+                }
+                error => error.to_string(),
+            },
+        })
     };
     match within::<R, _>(started, timeout, work).await {
         Some(outcome) => outcome,
         None => Err(DialError::Timeout { target: target.to_string(), timeout }),
+    }
+}
+
+/// The client's half of the TLS handshake, if there is to be one.
+#[cfg(feature = "tls")]
+async fn secure<S: futures_io::AsyncRead + futures_io::AsyncWrite + Unpin>(
+    target: &Target,
+    stream: S,
+    tls: Option<&futures_rustls::TlsConnector>,
+) -> Result<Transport<S>, DialError> {
+    let failed = |reason: String| DialError::Tls { target: target.to_string(), reason };
+    let Some(connector) = tls else { return Ok(Transport::Plain(stream)) };
+    let name = crate::tls::server_name(&target.host).map_err(|error| failed(error.to_string()))?;
+    match connector.connect(name, stream).await {
+        Ok(stream) => Ok(Transport::Tls(Box::new(stream.into()))),
+        Err(error) => Err(failed(crate::tls::explain(&error))),
     }
 }

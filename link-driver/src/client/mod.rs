@@ -134,7 +134,7 @@ impl<R: Runtime> Client<R> {
     }
 
     /// Sends what was queued, disconnects, and waits until the connection is gone. For a server that does not
-    /// answer that takes about a second; for one that does not read, its `server_timeout` more. Events that nobody
+    /// answer that takes about a second; for one that does not read, the `send_timeout` more. Events that nobody
     /// has taken yet are dropped.
     pub async fn close(self) {
         let handle = self.handle.clone();

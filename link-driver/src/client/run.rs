@@ -26,8 +26,10 @@ pub(super) struct Run {
     pub(super) config: Arc<Config>,
     pub(super) limits: Limits,
     pub(super) target: Target,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<futures_rustls::TlsConnector>,
     pub(super) connect_timeout: Duration,
-    pub(super) stall_timeout: Duration,
+    pub(super) send_timeout: Duration,
     pub(super) reconnect: Reconnect,
     pub(super) events: EventQueue<ClientEvent>,
     pub(super) stop: oneshot::Receiver<Infallible>,
@@ -115,7 +117,15 @@ impl Run {
     async fn session<R: Runtime>(&mut self) -> Result<FailureCause, Stopped> {
         self.reconnect.dialled();
         let (target, limits, timeout) = (self.target.clone(), self.limits, self.connect_timeout);
-        let dialling = async move { dial::<R>(&target, runtime::now::<R>().mono, timeout, &limits).await };
+        #[cfg(feature = "tls")]
+        let tls = self.tls.clone();
+        let dialling = async move {
+            let started = runtime::now::<R>().mono;
+            #[cfg(feature = "tls")]
+            return dial::<R>(&target, started, timeout, &limits, tls.as_ref()).await;
+            #[cfg(not(feature = "tls"))]
+            dial::<R>(&target, started, timeout, &limits).await
+        };
         let socket = match self.unless_stopped(dialling).await? {
             Ok(socket) => socket,
             Err(error) => {
@@ -139,7 +149,7 @@ impl Run {
             welcome: &mut self.welcome,
             ended: None,
         };
-        drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, &self.limits, self.stall_timeout)
+        drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, &self.limits, self.send_timeout)
             .await;
         let (ended, stopped) = (attendant.ended.take(), attendant.stopped);
         // A connection always says how it ended.

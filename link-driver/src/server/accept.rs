@@ -31,6 +31,7 @@ use crate::{
     outbox::outbox,
     runtime::{self, Runtime},
     socket::{self, WebSocket},
+    transport::Transport,
 };
 
 /// How long to wait when the system has no connection to give, for want of file descriptors perhaps.
@@ -40,7 +41,7 @@ const TURNED_AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// How long to wait while the program is behind with its events.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// How long a closing server waits for its connections at most.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 const UPGRADE_REQUIRED: &str = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n\
@@ -52,8 +53,10 @@ const OVERLOADED: &str = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\
 /// What a server's tasks share.
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<futures_rustls::TlsAcceptor>,
     pub(super) limits: Limits,
-    pub(super) stall_timeout: Duration,
+    pub(super) send_timeout: Duration,
     pub(super) event_capacity: usize,
     pub(super) session_capacity: usize,
     pub(super) check: Option<Check>,
@@ -212,7 +215,7 @@ async fn turn_away<S: futures_io::AsyncWrite + Unpin>(mut stream: S) {
 /// One transport, from its acceptance to its end.
 async fn serve<R: Runtime>(
     shared: Arc<Shared>,
-    mut stream: R::Stream,
+    stream: R::Stream,
     remote_address: SocketAddr,
     arrival: Arrival,
     face: Face,
@@ -221,59 +224,119 @@ async fn serve<R: Runtime>(
     let (outbox, mut commands) = outbox(shared.limits);
     let mut attendant = ServerAttendant::new(shared.clone(), arrival, remote_address, outbox, &face);
     drop(face);
-    match upgrade::<R>(&shared, &mut stream, accepted.mono, &mut attendant).await {
-        Ok(()) => {
+    match open::<R>(&shared, stream, accepted.mono, &mut attendant).await {
+        Ok(stream) => {
             attendant.connected();
             let socket = WebSocket::server(stream, &shared.limits);
             // The deadline counts from the acceptance, so that it covers the upgrade as well.
             let connection = Connection::server(shared.config.clone(), accepted);
-            let Shared { limits, stall_timeout, .. } = &*shared;
-            drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, limits, *stall_timeout).await;
+            let Shared { limits, send_timeout, .. } = &*shared;
+            drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, limits, *send_timeout).await;
         }
-        Err((reason, text)) => {
+        Err(NotOpen { reason, answer }) => {
             attendant.attend(Event::Closed { reason }, runtime::now::<R>());
-            let started = runtime::now::<R>().mono;
-            if let Some(text) = text {
+            if let Some((mut stream, text)) = answer {
+                let started = runtime::now::<R>().mono;
                 within::<R, _>(started, LINGER, socket::answer(&mut stream, text)).await;
             }
-            drop(stream);
             poll_fn(|cx| attendant.poll_told(cx)).await;
         }
     }
 }
 
-/// The HTTP upgrade; or why there was none, and what to answer in plain HTTP.
-async fn upgrade<R: Runtime>(
+/// Why a transport did not become a WebSocket, and what to answer on it in plain HTTP.
+struct NotOpen<S> {
+    reason: CloseReason,
+    answer: Option<(Transport<S>, &'static str)>,
+}
+
+impl<S> NotOpen<S> {
+    /// There is nobody to be answered, or no way to.
+    fn silent(reason: impl Into<CloseReason>) -> Self {
+        Self { reason: reason.into(), answer: None }
+    }
+
+    fn answered(reason: impl Into<CloseReason>, stream: Transport<S>, text: &'static str) -> Self {
+        Self { reason: reason.into(), answer: Some((stream, text)) }
+    }
+}
+
+/// From an accepted transport to a WebSocket: TLS, if there is to be, and the HTTP upgrade, all before the
+/// authentication deadline.
+async fn open<R: Runtime>(
     shared: &Shared,
-    stream: &mut R::Stream,
+    stream: R::Stream,
     started: link_core::Instant,
     attendant: &mut ServerAttendant,
-) -> Result<(), (CloseReason, Option<&'static str>)> {
+) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
     let timeout = shared.config.auth_timeout;
-    let work = within::<R, _>(started, timeout, WebSocket::upgrade(stream));
+    let mut stream = secure::<R>(shared, stream, started, attendant).await?;
+    let outcome = {
+        let work = within::<R, _>(started, timeout, WebSocket::upgrade(&mut stream));
+        let evicted = poll_fn(|cx| attendant.poll_eviction(cx));
+        match select(pin!(work), evicted).await {
+            Either::Left((outcome, _)) => Ok(outcome),
+            Either::Right((reason, _)) => Err(reason),
+        }
+    };
+    let error = match outcome {
+        Err(reason) => return Err(NotOpen::answered(reason, stream, OVERLOADED)),
+        Ok(Some(Ok(()))) => return Ok(stream),
+        Ok(Some(Err(error))) => error,
+        Ok(None) => {
+            let reason = CloseReason::AuthenticationTimeout(timeout);
+            return Err(NotOpen::answered(reason, stream, Status::RequestTimeout.text()));
+        }
+    };
+    debug!(%error, "no WebSocket");
+    Err(match error {
+        tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            NotOpen::answered(Violation::WebSocket, stream, HEAD_TOO_LARGE)
+        }
+        tungstenite::Error::Io(_) | tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete) => {
+            NotOpen::silent(CloseReason::Lost)
+        }
+        tungstenite::Error::Protocol(
+            ProtocolError::MissingConnectionUpgradeHeader | ProtocolError::MissingUpgradeWebSocketHeader,
+        ) => NotOpen::answered(Violation::WebSocket, stream, UPGRADE_REQUIRED),
+        _ => NotOpen::answered(Violation::WebSocket, stream, BAD_REQUEST),
+    })
+}
+
+#[cfg(not(feature = "tls"))]
+#[allow(clippy::unused_async, reason = "with TLS, it waits")]
+async fn secure<R: Runtime>(
+    _: &Shared,
+    stream: R::Stream,
+    _: link_core::Instant,
+    _: &mut ServerAttendant,
+) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
+    Ok(Transport::Plain(stream))
+}
+
+/// The server's half of the TLS handshake, if this server speaks TLS.
+#[cfg(feature = "tls")]
+async fn secure<R: Runtime>(
+    shared: &Shared,
+    stream: R::Stream,
+    started: link_core::Instant,
+    attendant: &mut ServerAttendant,
+) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
+    let Some(acceptor) = &shared.tls else { return Ok(Transport::Plain(stream)) };
+    let timeout = shared.config.auth_timeout;
+    let work = within::<R, _>(started, timeout, acceptor.accept(stream));
     let evicted = poll_fn(|cx| attendant.poll_eviction(cx));
     match select(pin!(work), evicted).await {
-        Either::Left((Some(Ok(())), _)) => Ok(()),
+        Either::Left((Some(Ok(stream)), _)) => Ok(Transport::Tls(Box::new(stream.into()))),
+        // What there is to say, TLS has said in an alert.
         Either::Left((Some(Err(error)), _)) => {
-            debug!(%error, "no WebSocket");
-            Err(match error {
-                tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    (Violation::WebSocket.into(), Some(HEAD_TOO_LARGE))
-                }
-                tungstenite::Error::Io(_)
-                | tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete) => {
-                    (CloseReason::Lost, None)
-                }
-                tungstenite::Error::Protocol(
-                    ProtocolError::MissingConnectionUpgradeHeader
-                    | ProtocolError::MissingUpgradeWebSocketHeader,
-                ) => (Violation::WebSocket.into(), Some(UPGRADE_REQUIRED)),
-                _ => (Violation::WebSocket.into(), Some(BAD_REQUEST)),
+            debug!(%error, "no TLS");
+            Err(match error.get_ref() {
+                None => NotOpen::silent(CloseReason::Lost),
+                Some(_) => NotOpen::silent(Violation::Tls),
             })
         }
-        Either::Left((None, _)) => {
-            Err((CloseReason::AuthenticationTimeout(timeout), Some(Status::RequestTimeout.text())))
-        }
-        Either::Right((reason, _)) => Err((reason, Some(OVERLOADED))),
+        Either::Left((None, _)) => Err(NotOpen::silent(CloseReason::AuthenticationTimeout(timeout))),
+        Either::Right((reason, _)) => Err(NotOpen::silent(reason)),
     }
 }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     DEFAULT_PORT,
-    limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, Limits, stall_timeout},
+    limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT, Limits},
     runtime::Runtime,
     wallet::{Identity, IdentityError, NoRandomness},
 };
@@ -44,8 +44,11 @@ pub struct ServerBuilder<R> {
     config: Options,
     admission: AdmissionConfig,
     max_send_queue: usize,
+    send_timeout: Duration,
     event_capacity: usize,
     check: Option<Check>,
+    #[cfg(feature = "tls")]
+    tls: crate::tls::ServerTls,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -123,6 +126,10 @@ pub enum BindError {
     /// There is no randomness for a fresh wallet.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
+    /// TLS cannot be set up.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] crate::TlsError),
     /// The address is taken.
     #[error(
         "{address} is in use: another program listens there; stop it, or choose another port (0 for any free one)"
@@ -166,8 +173,11 @@ impl<R: Runtime> ServerBuilder<R> {
             },
             admission: AdmissionConfig::default(),
             max_send_queue: DEFAULT_MAX_SEND_QUEUE,
+            send_timeout: DEFAULT_SEND_TIMEOUT,
             event_capacity: DEFAULT_EVENT_CAPACITY,
             check: None,
+            #[cfg(feature = "tls")]
+            tls: crate::tls::ServerTls::default(),
             runtime: PhantomData,
         }
     }
@@ -254,6 +264,28 @@ impl<R: Runtime> ServerBuilder<R> {
         self
     }
 
+    /// The certificate chain of the server, a file in PEM: none, which means `ws://`. With it, the server speaks TLS
+    /// only. It takes [`key`](Self::key) as well.
+    #[cfg(feature = "tls")]
+    pub fn cert(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.tls.certificate = Some(path.into());
+        self
+    }
+
+    /// The private key of the certificate, a file in PEM: none. (It has nothing to do with the wallet.)
+    #[cfg(feature = "tls")]
+    pub fn key(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.tls.key = Some(path.into());
+        self
+    }
+
+    /// A TLS configuration of the program's own, which wins over [`cert`](Self::cert) and [`key`](Self::key): none.
+    #[cfg(feature = "tls")]
+    pub fn tls_config(mut self, config: Arc<crate::rustls::ServerConfig>) -> Self {
+        self.tls.config = Some(config);
+        self
+    }
+
     /// The longest message, in bytes, either way: 1 MiB. At least 4 KiB, which the protocol needs for itself.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.config.max_message_size = bytes;
@@ -271,6 +303,13 @@ impl<R: Runtime> ServerBuilder<R> {
     pub fn max_unauthenticated(mut self, in_all: usize, per_ip: usize) -> Self {
         self.admission.max_unauthenticated = in_all;
         self.admission.max_unauthenticated_per_ip = per_ip;
+        self
+    }
+
+    /// How long a client may take nothing at all of what is sent to it: 30 s. Then it is dropped as
+    /// [`SlowPeer`](link_core::CloseReason::SlowPeer).
+    pub fn send_timeout(mut self, timeout: Duration) -> Self {
+        self.send_timeout = timeout;
         self
     }
 
@@ -298,6 +337,9 @@ impl<R: Runtime> ServerBuilder<R> {
         core.max_message_size = config.max_message_size.max(core.max_unauthenticated_message_size);
         admission.auth_window = core.auth_window;
 
+        #[cfg(feature = "tls")]
+        let tls = self.tls.resolve()?.map(futures_rustls::TlsAcceptor::from);
+
         let listener = R::bind(address).await.map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => BindError::InUse { address },
             _ => BindError::Listen { address, error },
@@ -310,11 +352,13 @@ impl<R: Runtime> ServerBuilder<R> {
         let (decision, decided) = oneshot::channel();
         let shared = Arc::new(Shared {
             limits: Limits::new(&core, self.max_send_queue),
-            stall_timeout: stall_timeout(core.idle_timeout),
+            send_timeout: self.send_timeout,
             config: Arc::new(core),
             event_capacity: self.event_capacity,
             session_capacity: SESSION_CAPACITY.min(self.event_capacity),
             check: self.check,
+            #[cfg(feature = "tls")]
+            tls,
             registry: Registry::new(admission),
             local_address,
             close: Mutex::new(Some(close)),

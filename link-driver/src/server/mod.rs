@@ -249,6 +249,10 @@ impl<R: Runtime> ServerHandle<R> {
                 SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
             });
         }
+        #[cfg(feature = "tls")]
+        if self.shared.tls.is_some() {
+            return format!("wss://{address}");
+        }
         format!("ws://{address}")
     }
 
