@@ -202,6 +202,30 @@ pub async fn what_a_server_sent_goes_out_before_it_closes<R: Runtime>() {
     }
 }
 
+pub async fn a_server_that_closes_goes_on_sending_to_who_had_stopped_reading_for_a_moment<R: Runtime>() {
+    let mut server = server::<R>().client_timeout(Duration::ZERO).bind().await.unwrap();
+    let at = server.local_address();
+    let (go_on, stopped) = std::sync::mpsc::channel();
+    let reader = script(move || {
+        let mut peer = RawPeer::login(at, &wallet());
+        stopped.recv().unwrap();
+        peer.until_the_end()
+    });
+    let peer = server.authenticated().await;
+    let sent = send_until_stuck::<R>(16 << 10, A_WHILE, |message| peer.send(message)).await;
+    let story = async {
+        go_on.send(()).unwrap();
+        reader.soon::<R>().await
+    };
+    let ((), (texts, code)) = join(server.close(), story).await;
+    assert_eq!(
+        texts.iter().filter(|text| text.contains("number")).count(),
+        sent,
+        "of those that were accepted"
+    );
+    assert_eq!(code, Some(1001));
+}
+
 pub async fn after_disconnect_nothing_more_is_taken<R: Runtime>() {
     let mut server = server::<R>().bind().await.unwrap();
     let builder = client(&server);

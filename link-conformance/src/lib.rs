@@ -215,6 +215,7 @@ macro_rules! conformance {
                 dropping_a_client_ends_its_line
                 what_a_client_sent_goes_out_before_it_closes
                 what_a_server_sent_goes_out_before_it_closes
+                a_server_that_closes_goes_on_sending_to_who_had_stopped_reading_for_a_moment
                 after_disconnect_nothing_more_is_taken
                 a_client_that_closes_does_not_wait_for_a_server_that_does_not_answer
                 a_connection_that_is_cut_is_lost
