@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
-use link_tokio::{Address, Message};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use link_driver::{Address, Message};
 
 /// Authenticated, live lines between programs that know each other by wallet address.
 #[derive(Debug, Parser)]
@@ -55,6 +55,9 @@ pub(crate) struct Serve {
     /// The private key of the certificate (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// The async runtime to use.
+    #[arg(long, value_name = "NAME", default_value = "tokio")]
+    pub(crate) runtime: RuntimeName,
     #[command(flatten)]
     pub(crate) key: Key,
     #[command(flatten)]
@@ -86,6 +89,9 @@ pub(crate) struct Connect {
     /// How long the server may be silent (0s: for ever).
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub(crate) server_timeout: Duration,
+    /// The async runtime to use.
+    #[arg(long, value_name = "NAME", default_value = "tokio")]
+    pub(crate) runtime: RuntimeName,
     #[command(flatten)]
     pub(crate) key: Key,
     #[command(flatten)]
@@ -101,6 +107,14 @@ pub(crate) struct Key {
     /// A file that holds a private key in hex.
     #[arg(long, value_name = "FILE", conflicts_with = "wallet")]
     pub(crate) private_key_file: Option<PathBuf>,
+}
+
+/// What runs the work. They behave the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RuntimeName {
+    Tokio,
+    AsyncStd,
+    Smol,
 }
 
 #[derive(Debug, Clone, Copy, ClapArgs)]

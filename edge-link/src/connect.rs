@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use link_tokio::{Client, ClientEvent, ConnectError, Message, SendError};
+use link_driver::{Client, ClientEvent, ConnectError, Message, Runtime, SendError};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -16,9 +16,9 @@ use crate::{
     output::{Printer, in_words},
 };
 
-pub(crate) async fn run(args: Connect) -> Result<(), Failure> {
+pub(crate) async fn run<R: Runtime>(args: Connect) -> Result<(), Failure> {
     let printer = Printer::new(args.output);
-    let mut builder = Client::builder()
+    let mut builder = Client::<R>::builder()
         .url(&args.url)
         .wallet(args.key.wallet()?)
         .max_reconnect_attempts(args.max_reconnect_attempts)
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: Connect) -> Result<(), Failure> {
 }
 
 /// Sends, and complains on stderr if that cannot be done now; what a person typed is not worth ending for.
-fn send(client: &Client, message: &Result<Message, String>) -> Result<(), Failure> {
+fn send<R: Runtime>(client: &Client<R>, message: &Result<Message, String>) -> Result<(), Failure> {
     let sent = match message {
         Ok(message) => client.send(message).map_err(|error: SendError| error.to_string()),
         Err(reason) => Err(reason.clone()),

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use link_tokio::{PrivateKey, Wallet, new_wallet};
+use link_driver::{PrivateKey, Wallet, new_wallet};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 

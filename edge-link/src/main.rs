@@ -16,8 +16,11 @@ mod wallet;
 
 use std::{fmt, io, io::Write as _, process::ExitCode, time::Duration};
 
-use args::{Args, Command};
+use args::{Args, Command, RuntimeName};
 use clap::Parser;
+use link_async_std::AsyncStd;
+use link_smol::Smol;
+use link_tokio::Tokio;
 
 /// How long an interrupted command may take to end.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -61,12 +64,22 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<(), Failure> {
     match args.command {
-        Command::Serve(serve) => on_tokio(serve::run(serve)),
-        Command::Connect(connect) => on_tokio(connect::run(connect)),
+        Command::Serve(args) => match args.runtime {
+            RuntimeName::Tokio => on_tokio(serve::run::<Tokio>(args)),
+            RuntimeName::AsyncStd => on_tokio(serve::run::<AsyncStd>(args)),
+            RuntimeName::Smol => on_tokio(serve::run::<Smol>(args)),
+        },
+        Command::Connect(args) => match args.runtime {
+            RuntimeName::Tokio => on_tokio(connect::run::<Tokio>(args)),
+            RuntimeName::AsyncStd => on_tokio(connect::run::<AsyncStd>(args)),
+            RuntimeName::Smol => on_tokio(connect::run::<Smol>(args)),
+        },
         Command::Wallet { command } => wallet::run(command),
     }
 }
 
+/// Runs the command itself: signals, the terminal, printing. Link may run on another runtime beside it, whose tasks
+/// and sockets are its own.
 fn on_tokio(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

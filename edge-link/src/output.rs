@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
 };
 
-use link_tokio::{Address, Message};
+use link_driver::{Address, Message};
 use serde_json::value::RawValue;
 
 /// Prints events.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use link_tokio::{BindError, Server, ServerEvent};
+use link_driver::{BindError, Runtime, Server, ServerEvent};
 
 use crate::{
     Failure,
@@ -11,10 +11,10 @@ use crate::{
     output::{Printer, in_words},
 };
 
-pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
+pub(crate) async fn run<R: Runtime>(args: Serve) -> Result<(), Failure> {
     let printer = Printer::new(args.output);
     let second = Duration::from_secs(1);
-    let mut builder = Server::builder()
+    let mut builder = Server::<R>::builder()
         .host(args.listen.ip())
         .port(args.listen.port())
         .wallet(args.key.wallet()?)

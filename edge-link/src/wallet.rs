@@ -1,6 +1,6 @@
 //! `edge-link wallet`: make and use wallets.
 
-use link_tokio::{Address, Signature};
+use link_driver::{Address, Signature};
 use serde_json::json;
 
 use crate::{Failure, args::Wallet, key, output::print};

@@ -131,6 +131,8 @@ fn wrong_usage_is_2() {
         &["connect", "ws://localhost", "--send", "{"],
         &["connect", "ws://localhost", "--send", r#"{"type":"heartbeat"}"#],
         &["connect", "ws://localhost", "--pin", "somebody"],
+        &["connect", "ws://localhost", "--runtime", "glommio"],
+        &["serve", "--tls-cert", "only-half.pem"],
         &["connect", "ws://localhost", "--count", "-1"],
         &["wallet", "check"],
         &["dance"],
@@ -139,5 +141,44 @@ fn wrong_usage_is_2() {
         let refused = run(args);
         assert_eq!(refused.code, Some(2), "{args:?}: {refused:?}");
         assert!(!refused.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn every_runtime_talks_to_every_other_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (cert, key) = (file("cert.pem", cert.pem()), file("key.pem", signing_key.serialize_pem()));
+    let runtimes = ["tokio", "async-std", "smol"];
+    for serving in runtimes {
+        let (_server, url) =
+            Running::serve(&["--echo", "--runtime", serving, "--tls-cert", &cert, "--tls-key", &key]);
+        assert!(url.starts_with("wss://127.0.0.1:"), "{url}");
+        for calling in runtimes {
+            let message = r#"{"type":"hello"}"#;
+            let client = run(&[
+                "connect",
+                &url,
+                "--runtime",
+                calling,
+                "--ca",
+                &cert,
+                "--send",
+                message,
+                "--count",
+                "1",
+            ]);
+            assert_eq!(client.code, Some(0), "{calling} to {serving}: {client:?}");
+            assert!(client.stdout.contains(message), "{client:?}");
+        }
+        let stranger = run(&["connect", &url, "--max-reconnect-attempts", "0"]);
+        assert_eq!(stranger.code, Some(1));
+        assert!(stranger.stderr.contains("certificate"), "{stranger:?}");
     }
 }
