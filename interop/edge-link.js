@@ -38,7 +38,10 @@ class Command {
     if (wallet) environment.LINK_PRIVATE_KEY = wallet.privateKey;
     this.#title = `edge-link ${args[0]}`;
     this.events = new Transcript(this.#title);
-    this.#child = spawn(program(), args, { stdio: ['ignore', 'pipe', 'pipe'], env: environment });
+    // The same on whatever runtime it is to use.
+    const runtime = process.env.EDGE_LINK_RUNTIME;
+    const all = runtime ? [...args, '--runtime', runtime] : args;
+    this.#child = spawn(program(), all, { stdio: ['ignore', 'pipe', 'pipe'], env: environment });
     running.add(this.#child);
     this.#child.once('close', () => running.delete(this.#child));
     this.#child.stderr.setEncoding('utf8').on('data', (text) => (this.#stderr += text));
