@@ -1,0 +1,546 @@
+//! A Link server without any runtime: one thread, mio to wait, tungstenite to frame, and link-core to decide.
+//!
+//! This is the model of an event loop of your own. `cargo run --release --example custom-event-loop` starts it with
+//! three clients and ends; with an address, such as `127.0.0.1:3793`, it serves until Ctrl-C. Top to bottom:
+//!
+//! - [`Server`] waits, and gives each client that has something to do its **turn**. It owns what clients share.
+//! - [`Client`] has its turn: read what is there, look at the clock, do what the [`Connection`] says, flush **once**.
+//! - [`Socket`] rations the reads of a turn, so that no client keeps the thread from the others.
+
+#![allow(clippy::print_stdout, reason = "an example talks")]
+
+use std::{
+    cell::Cell,
+    cmp::Reverse,
+    collections::{BTreeSet, BinaryHeap, HashMap},
+    error::Error,
+    io::{self, ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use link_core::{
+    Admission, AdmissionConfig, Admitted, ByteString, Bytes, Close, CloseReason, Config, Connection,
+    ConnectionId, Event, Frame, Instant, Now, Output, PrivateKey, UnixMillis, Violation, Wallet,
+};
+use mio::{
+    Events, Interest, Poll, Token, Waker,
+    net::{TcpListener, TcpStream},
+};
+use tungstenite::{
+    HandshakeError, Message as WsMessage, WebSocket,
+    error::{CapacityError, Error as WsError, ProtocolError},
+    handshake::{MidHandshake, server::NoCallback, server::ServerHandshake},
+    protocol::{
+        CloseFrame, WebSocketConfig,
+        frame::{
+            Frame as RawFrame,
+            coding::{Data, OpCode},
+        },
+    },
+};
+
+const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+/// Connections that are accepted in one turn, and reads in the turn of one client: 64 KiB.
+const TURN: u32 = 16;
+/// How long a client may take for our last words.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long to wait when the system has no connection to give, for want of file descriptors perhaps.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Everybody's: the socket that listens, the clients, the timers, and the memory across connections.
+struct Server {
+    poll: Poll,
+    /// `None` once the server is closing.
+    listener: Option<TcpListener>,
+    config: Arc<Config>,
+    admission: Admission,
+    clients: HashMap<Token, Client>,
+    /// Numbers are never used twice: `Admission` knows connections by them.
+    tokens: std::ops::RangeFrom<usize>,
+    timers: BinaryHeap<Reverse<(Instant, Token)>>,
+    /// Who has a turn. mio tells of a change once, so whoever stops before `WouldBlock` stays in here.
+    ready: BTreeSet<Token>,
+    origin: std::time::Instant,
+}
+
+impl Server {
+    fn bind(address: SocketAddr, wallet: Wallet) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut listener = TcpListener::bind(address)?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        Ok(Self {
+            poll,
+            listener: Some(listener),
+            config: Arc::new(Config::server(wallet)),
+            admission: Admission::new(AdmissionConfig::default()),
+            clients: HashMap::new(),
+            tokens: 2..,
+            timers: BinaryHeap::new(),
+            ready: BTreeSet::new(),
+            origin: std::time::Instant::now(),
+        })
+    }
+
+    /// What both clocks say. The core reads none: it is told.
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Now {
+            mono: Instant::from_origin(self.origin.elapsed()),
+            wall: UnixMillis::saturating(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    /// The loop. It ends when the server was told to close and the last client is gone.
+    fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        while self.listener.is_some() || !self.clients.is_empty() {
+            match self.poll.poll(&mut events, self.patience()) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            let now = self.now();
+            self.ready.extend(events.iter().map(mio::event::Event::token));
+            while let Some(Reverse((due, token))) = self.timers.peek()
+                && *due <= now.mono
+            {
+                self.ready.insert(*token);
+                self.timers.pop();
+            }
+            for token in std::mem::take(&mut self.ready) {
+                match token {
+                    LISTENER => self.accept(now),
+                    WAKER => self.close(now),
+                    client => self.turn(client, now),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How long nothing is to be done unless something comes.
+    fn patience(&self) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.timers.peek().map(|Reverse((due, _))| due.since(self.now().mono))
+    }
+
+    fn accept(&mut self, now: Now) {
+        for _ in 0..TURN {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
+                Ok((stream, remote)) => self.welcome(stream, remote, now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // The peer's own doing: it was gone before it was accepted.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    println!("cannot accept: {error}");
+                    self.timers.push(Reverse((now.mono.after(ACCEPT_PAUSE), LISTENER)));
+                    return;
+                }
+            }
+        }
+        self.ready.insert(LISTENER);
+    }
+
+    fn welcome(&mut self, mut stream: TcpStream, remote: SocketAddr, now: Now) {
+        let Some(token) = self.tokens.next().map(Token) else { return };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        // The loop batches, so the kernel need not.
+        if stream.set_nodelay(true).is_err()
+            || self.poll.registry().register(&mut stream, token, interest).is_err()
+        {
+            return;
+        }
+        if let Err(overload) = self.admission.arrive(id(token), Some(remote.ip())) {
+            println!("{remote}: {overload}");
+            answer(&stream, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n");
+            return;
+        }
+        self.clients.insert(token, Client::new(id(token), stream, self.config.clone(), now));
+        self.turn(token, now);
+    }
+
+    /// Gives a client its turn, and sees to what follows from it for the others.
+    fn turn(&mut self, token: Token, now: Now) {
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        let replaced = client.turn(now, &mut self.admission);
+        if client.gone {
+            self.clients.remove(&token);
+        } else {
+            if client.socket.reads.get() == 0 {
+                self.ready.insert(token);
+            }
+            // Activity moves the deadline and leaves the timer: it is set again only to fire earlier, or once it has
+            // fired.
+            client.armed = client.armed.filter(|armed| *armed > now.mono);
+            if let Some(due) = client.deadline()
+                && client.armed.is_none_or(|armed| due < armed)
+            {
+                client.armed = Some(due);
+                self.timers.push(Reverse((due, token)));
+            }
+        }
+        // At once, so that it cannot say anything more.
+        if let Some(ConnectionId(old)) = replaced {
+            self.end(Token(usize::try_from(old).unwrap_or_default()), CloseReason::Replaced, now);
+        }
+    }
+
+    fn end(&mut self, token: Token, reason: CloseReason, now: Now) {
+        if let Some(client) = self.clients.get_mut(&token) {
+            client.connection.close(reason, now);
+            self.turn(token, now);
+        }
+    }
+
+    /// Nobody new comes in, and everybody is told; [`run`](Self::run) ends with the last of them.
+    fn close(&mut self, now: Now) {
+        self.listener = None;
+        for token in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.end(token, CloseReason::ShuttingDown, now);
+        }
+    }
+}
+
+const fn id(token: Token) -> ConnectionId {
+    ConnectionId(token.0 as u64)
+}
+
+/// One client, from the TCP connection to its end.
+struct Client {
+    id: ConnectionId,
+    socket: Socket,
+    line: Line,
+    /// There from the start, so that its deadline covers the upgrade as well.
+    connection: Connection,
+    /// The connection is over, and the transport has until then to end.
+    leaving: Option<Instant>,
+    gone: bool,
+    /// The time for which a timer is set. It may be earlier than the deadline, never later.
+    armed: Option<Instant>,
+}
+
+enum Line {
+    /// Still HTTP. `None` once that has failed.
+    Upgrading(Option<MidHandshake<ServerHandshake<Socket, NoCallback>>>),
+    Open(WebSocket<Socket>),
+}
+
+impl Client {
+    fn new(id: ConnectionId, stream: TcpStream, config: Arc<Config>, now: Now) -> Self {
+        // On purpose: the defaults cost 128 KiB a connection at once, and bound no writes.
+        let limits = WebSocketConfig::default()
+            .read_buffer_size(4 << 10)
+            .write_buffer_size(64 << 10)
+            .max_write_buffer_size(4 << 20)
+            .max_message_size(Some(config.max_unauthenticated_message_size))
+            .max_frame_size(Some(config.max_unauthenticated_message_size));
+        let socket = Socket { stream: Rc::new(stream), reads: Rc::default() };
+        let upgrade = ServerHandshake::start(socket.clone(), NoCallback, Some(limits));
+        let (line, connection) = (Line::Upgrading(Some(upgrade)), Connection::server(config, now));
+        Self { id, socket, line, connection, leaving: None, gone: false, armed: None }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.leaving.or_else(|| self.connection.poll_timeout())
+    }
+
+    /// Whatever the occasion, a turn is the same. Says whom this client has replaced, if it just has.
+    fn turn(&mut self, now: Now, admission: &mut Admission) -> Option<ConnectionId> {
+        self.socket.reads.set(TURN);
+        // First what may wait already: if the connection was closed, its client is not heard any more.
+        let mut replaced = self.drain(now, admission);
+        if self.leaving.is_none() {
+            self.upgrade(now);
+        }
+        replaced = replaced.or(self.drain(now, admission));
+        // Drained after each frame, since one may end the connection, or lift the limit for the next.
+        while self.leaving.is_none() && self.read(now) {
+            replaced = replaced.or(self.drain(now, admission));
+        }
+        // After the frames, so that a client which did answer is not judged by our own delay.
+        self.connection.handle_timeout(now);
+        replaced = replaced.or(self.drain(now, admission));
+        let flushed = self.flush();
+        if let Some(until) = self.leaving {
+            self.gone = (flushed && self.see_off()) || until <= now.mono;
+        }
+        replaced
+    }
+
+    /// Goes on with the HTTP upgrade, as far as that goes without waiting.
+    fn upgrade(&mut self, now: Now) {
+        let Line::Upgrading(upgrade) = &mut self.line else { return };
+        match upgrade.take().map(MidHandshake::handshake) {
+            None => {}
+            Some(Ok(websocket)) => self.line = Line::Open(websocket),
+            Some(Err(HandshakeError::Interrupted(waiting))) => *upgrade = Some(waiting),
+            Some(Err(HandshakeError::Failure(
+                WsError::Io(_) | WsError::Protocol(ProtocolError::HandshakeIncomplete),
+            ))) => self.connection.handle_transport_closed(now),
+            Some(Err(HandshakeError::Failure(_))) => {
+                answer(&self.socket.stream, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+                self.connection.handle_violation(Violation::WebSocket, now);
+            }
+        }
+    }
+
+    /// Feeds the connection one frame, or how it ended. Says whether there may be more.
+    fn read(&mut self, now: Now) -> bool {
+        let Line::Open(websocket) = &mut self.line else { return false };
+        match websocket.read() {
+            Ok(message) => match incoming(message) {
+                Ok(frame) => self.connection.handle_frame(frame, now),
+                Err(violation) => self.connection.handle_violation(violation, now),
+            },
+            Err(WsError::Io(error)) if error.kind() == ErrorKind::WouldBlock => return false,
+            Err(WsError::Capacity(CapacityError::MessageTooLong { max_size: limit, .. })) => {
+                self.connection.handle_violation(Violation::MessageTooLarge { limit }, now);
+            }
+            Err(WsError::Utf8(_)) => self.connection.handle_violation(Violation::NotUtf8, now),
+            Err(WsError::Protocol(error)) if error != ProtocolError::ResetWithoutClosingHandshake => {
+                self.connection.handle_violation(Violation::WebSocket, now);
+            }
+            Err(_) => self.connection.handle_transport_closed(now),
+        }
+        true
+    }
+
+    /// Does what the connection says, in its order.
+    fn drain(&mut self, now: Now, admission: &mut Admission) -> Option<ConnectionId> {
+        let mut replaced = None;
+        while let Some(output) = self.connection.poll_output() {
+            match output {
+                Output::Send(frame) => self.write(frame, now),
+                Output::Event(event) => replaced = replaced.or(self.tell(event, now, admission)),
+                Output::CloseTransport => self.leaving = Some(now.mono.after(LINGER)),
+            }
+        }
+        replaced
+    }
+
+    /// The application: lets everybody in, and sends every message back.
+    fn tell(&mut self, event: Event, now: Now, admission: &mut Admission) -> Option<ConnectionId> {
+        let ConnectionId(number) = self.id;
+        match event {
+            Event::AdmissionRequested { ticket } => {
+                let admitted = admission
+                    .screen(ticket.proof(), now.wall)
+                    // A check of your own goes here. It may take its time: keep the ticket, and decide later.
+                    .and_then(|()| admission.admit(ticket.address(), self.id));
+                // The ticket is this connection's, and fresh.
+                let _ = self.connection.decide(ticket, admitted.map(drop), now);
+                if let Ok(Admitted::Replaces(old)) = admitted {
+                    return Some(old);
+                }
+            }
+            Event::Authenticated { address, .. } => {
+                println!("server   {number} is {address}");
+                if let Line::Open(websocket) = &mut self.line {
+                    let limit = Some(link_core::DEFAULT_MAX_MESSAGE_SIZE);
+                    websocket.set_config(|config| {
+                        (config.max_message_size, config.max_frame_size) = (limit, limit);
+                    });
+                }
+            }
+            Event::Message(message) => {
+                if let Err(misuse) = self.connection.send(message, now) {
+                    println!("server   {number} not answered: {misuse}");
+                }
+            }
+            Event::Closed { reason } => {
+                println!("server   {number} is gone: {reason}");
+                admission.release(self.id);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Takes a frame for the flush at the end of the turn.
+    fn write(&mut self, frame: Frame, now: Now) {
+        match (&mut self.line, frame) {
+            (Line::Open(websocket), frame) => {
+                if let Err(WsError::WriteBufferFull(_)) = websocket.write(outgoing(frame)) {
+                    self.connection.close(CloseReason::SlowPeer, now);
+                }
+                // `WouldBlock` has taken it too, and a stream that is broken tells the reads: what the peer said
+                // before is still heard.
+            }
+            // Who did not become a WebSocket in time is refused with the same text: it is HTTP.
+            (Line::Upgrading(_), Frame::Text(status)) => answer(&self.socket.stream, &status),
+            (Line::Upgrading(_), _) => {}
+        }
+    }
+
+    /// Whether nothing waits to be sent any more.
+    fn flush(&mut self) -> bool {
+        let Line::Open(websocket) = &mut self.line else { return true };
+        !matches!(websocket.flush(), Err(WsError::Io(error)) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Ends our direction, and drops what still comes until the peer has ended its own. Without that the system
+    /// would answer unread bytes with a reset, which may overtake our last words. Says whether it is over.
+    fn see_off(&mut self) -> bool {
+        let _ = self.socket.stream.shutdown(Shutdown::Write);
+        let mut waste = [0; 4 << 10];
+        loop {
+            match self.socket.read(&mut waste) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Ok(0) | Err(_) => return true,
+            }
+        }
+    }
+}
+
+/// A TCP stream that can be read a number of times, and then claims that nothing is there. tungstenite would join
+/// fragments for as long as there are any.
+#[derive(Clone)]
+struct Socket {
+    stream: Rc<TcpStream>,
+    reads: Rc<Cell<u32>>,
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reads.set(self.reads.get().checked_sub(1).ok_or(ErrorKind::WouldBlock)?);
+        (&*self.stream).read(buffer)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        (&*self.stream).write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Answers in plain HTTP. Nothing was sent before, so there is room for it.
+fn answer(mut stream: &TcpStream, text: &str) {
+    let _ = stream.write(text.as_bytes());
+}
+
+fn incoming(message: WsMessage) -> Result<Frame, Violation> {
+    Ok(match message {
+        WsMessage::Text(text) => {
+            Frame::Text(ByteString::try_from(Bytes::from(text)).map_err(|_| Violation::NotUtf8)?)
+        }
+        WsMessage::Binary(bytes) => Frame::Binary(bytes),
+        // tungstenite has answered it.
+        WsMessage::Ping(payload) => Frame::Ping(payload),
+        WsMessage::Pong(payload) => Frame::Pong(payload),
+        WsMessage::Close(close) => Frame::Close(
+            close.map(|close| Close { code: close.code.into(), reason: close.reason.as_str().into() }),
+        ),
+        WsMessage::Frame(_) => return Err(Violation::WebSocket),
+    })
+}
+
+fn outgoing(frame: Frame) -> WsMessage {
+    match frame {
+        // As a raw frame, since tungstenite would check UTF-8 that is known to be good.
+        Frame::Text(text) => {
+            WsMessage::Frame(RawFrame::message(text.into_bytes(), OpCode::Data(Data::Text), true))
+        }
+        Frame::Binary(bytes) => WsMessage::Binary(bytes),
+        Frame::Ping(payload) => WsMessage::Ping(payload),
+        Frame::Pong(payload) => WsMessage::Pong(payload),
+        Frame::Close(close) => WsMessage::Close(close.map(|close| CloseFrame {
+            code: close.code.into(),
+            reason: AsRef::<str>::as_ref(&*close.reason).into(),
+        })),
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    // The core takes randomness as an argument as well.
+    let mut key = [0; 32];
+    getrandom::fill(&mut key)?;
+    let wallet = Wallet::from_private_key(PrivateKey::from_bytes(key)?);
+    let address = wallet.address();
+    let given = std::env::args().nth(1);
+    let mut server = Server::bind(given.as_deref().unwrap_or("127.0.0.1:0").parse()?, wallet)?;
+    let local = server
+        .listener
+        .as_ref()
+        .map_or_else(|| Err(ErrorKind::NotConnected.into()), TcpListener::local_addr)?;
+    let url = format!("ws://{local}");
+    println!("server   {address} at {url}");
+    if given.is_some() {
+        return Ok(server.run()?);
+    }
+    // Another thread reaches the loop through a `Waker`; here it asks for the end. It is kept on this side too, since
+    // with the last of it a wake-up that was not heard yet would be gone.
+    let waker = Arc::new(Waker::new(server.poll.registry(), WAKER)?);
+    let clients = std::thread::spawn({
+        let waker = waker.clone();
+        move || {
+            let told = clients::story(&url, address);
+            waker.wake()?;
+            told
+        }
+    });
+    server.run()?;
+    clients.join().map_err(|_| "the clients panicked")??;
+    println!("done");
+    Ok(())
+}
+
+/// Somebody to serve: clients on tokio, in a thread of their own.
+mod clients {
+    use std::{error::Error, time::Duration};
+
+    use link_tokio::{Address, Client, ClientEvent, Wallet, new_wallet};
+    use serde_json::json;
+
+    #[tokio::main(flavor = "current_thread")]
+    pub(super) async fn story(url: &str, server: Address) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let story = async {
+            let (ann, bob) = (new_wallet()?, new_wallet()?);
+            let mut first = greet("ann", url, server, &ann).await?;
+            let mut second = greet("bob", url, server, &bob).await?;
+            let _newer = greet("ann again", url, server, &ann).await?;
+            while let Some(event) = first.next().await {
+                if let ClientEvent::Disconnected { reason, .. } = event {
+                    println!("ann      {reason}");
+                }
+            }
+            while let Some(event) = second.next().await {
+                if let ClientEvent::Heartbeat { round_trip: Some(time) } = event {
+                    println!("bob      the round trip takes {time:?}");
+                    break;
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(Duration::from_secs(20), story).await?
+    }
+
+    /// A client that has said hello, and was answered.
+    async fn greet(
+        name: &str,
+        url: &str,
+        server: Address,
+        wallet: &Wallet,
+    ) -> Result<Client, Box<dyn Error + Send + Sync>> {
+        let mut client =
+            Client::builder().url(url).wallet(wallet.clone()).expect_server(server).connect().await?;
+        client.send(&json!({ "type": "hello", "from": name }))?;
+        while let Some(event) = client.next().await {
+            if let ClientEvent::Message(message) = event {
+                println!("{name:8} <- {message}");
+                return Ok(client);
+            }
+        }
+        Err(format!("{name} was not answered").into())
+    }
+}

@@ -1,0 +1,39 @@
+//! `simple-server` on smol: a server that sends every message back. `cargo run --release --example
+//! simple-server-smol`, and in another terminal any of the simple clients. It takes another address to listen at,
+//! such as `127.0.0.1:4000`. Ctrl-C ends it.
+
+#![allow(clippy::print_stdout, reason = "an example talks")]
+
+use std::{error::Error, net::SocketAddr};
+
+use link_smol::{Server, ServerEvent};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    smol::block_on(serve())
+}
+
+async fn serve() -> Result<(), Box<dyn Error>> {
+    let mut builder = Server::builder();
+    if let Some(address) = std::env::args().nth(1) {
+        let address: SocketAddr = address.parse()?;
+        builder = builder.host(address.ip()).port(address.port());
+    }
+    let mut server = builder.bind().await?;
+    println!("{} at {}; Ctrl-C ends", server.address(), server.url());
+
+    while let Some(event) = server.next().await {
+        match event {
+            ServerEvent::Authenticated(client) => println!("{} is here", client.address()),
+            ServerEvent::Message(client, message) => {
+                println!("{}: {message}", client.address().short());
+                if let Err(error) = client.send(&message) {
+                    println!("{}: not answered: {error}", client.address().short());
+                }
+            }
+            ServerEvent::Disconnected(client, reason) => println!("{} is gone: {reason}", client.address()),
+            ServerEvent::Rejected { remote_address, reason, .. } => println!("{remote_address}: {reason}"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
