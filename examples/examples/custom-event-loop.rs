@@ -1,51 +1,38 @@
-//! A Link server without any runtime: one thread, mio to wait, tungstenite to frame, and link-core to decide.
+//! A Link server without any runtime: one thread, mio to wait, link-websocket to frame, and link-core to decide.
 //!
 //! This is the model of an event loop of your own. `cargo run --release --example custom-event-loop` starts it with
 //! three clients and ends; with an address, such as `127.0.0.1:3793`, it serves until Ctrl-C. Top to bottom:
 //!
 //! - [`Server`] waits, and gives each client that has something to do its **turn**. It owns what clients share.
 //! - [`Client`] has its turn: read what is there, look at the clock, do what the [`Connection`] says, flush **once**.
-//! - [`Socket`] rations the reads of a turn, so that no client keeps the thread from the others.
 
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
 use std::{
-    cell::Cell,
     cmp::Reverse,
     collections::{BTreeSet, BinaryHeap, HashMap},
     error::Error,
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr},
-    rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use link_core::{
-    Admission, AdmissionConfig, Admitted, ByteString, Bytes, Close, CloseReason, Config, Connection,
-    ConnectionId, Event, Frame, Instant, Now, Output, PrivateKey, UnixMillis, Violation, Wallet,
+    Admission, AdmissionConfig, Admitted, CloseReason, Config, Connection, ConnectionId, Event, Frame,
+    Instant, Now, Output, PrivateKey, UnixMillis, Wallet,
 };
+use link_websocket::{Incoming, OVERLOADED, Progress, ServerUpgrade, WebSocket, WriteError};
 use mio::{
     Events, Interest, Poll, Token, Waker,
     net::{TcpListener, TcpStream},
 };
-use tungstenite::{
-    HandshakeError, Message as WsMessage, WebSocket,
-    error::{CapacityError, Error as WsError, ProtocolError},
-    handshake::{MidHandshake, server::NoCallback, server::ServerHandshake},
-    protocol::{
-        CloseFrame, WebSocketConfig,
-        frame::{
-            Frame as RawFrame,
-            coding::{Data, OpCode},
-        },
-    },
-};
-
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
-/// Connections that are accepted in one turn, and reads in the turn of one client: 64 KiB.
-const TURN: u32 = 16;
+/// Connections that are accepted in one turn, and frames that are read in the turn of one client.
+const TURN: usize = 64;
+/// Bytes that may wait for a client that does not read.
+const MAX_UNSENT: usize = 4 << 20;
 /// How long a client may take for our last words.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long to wait when the system has no connection to give, for want of file descriptors perhaps.
@@ -158,7 +145,7 @@ impl Server {
         }
         if let Err(overload) = self.admission.arrive(id(token), Some(remote.ip())) {
             println!("{remote}: {overload}");
-            answer(&stream, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n");
+            answer(&mut stream, OVERLOADED);
             return;
         }
         self.clients.insert(token, Client::new(id(token), stream, self.config.clone(), now));
@@ -172,7 +159,7 @@ impl Server {
         if client.gone {
             self.clients.remove(&token);
         } else {
-            if client.socket.reads.get() == 0 {
+            if client.more {
                 self.ready.insert(token);
             }
             // Activity moves the deadline and leaves the timer: it is set again only to fire earlier, or once it has
@@ -214,10 +201,11 @@ const fn id(token: Token) -> ConnectionId {
 /// One client, from the TCP connection to its end.
 struct Client {
     id: ConnectionId,
-    socket: Socket,
     line: Line,
     /// There from the start, so that its deadline covers the upgrade as well.
     connection: Connection,
+    /// The turn ended before there was nothing to read any more.
+    more: bool,
     /// The connection is over, and the transport has until then to end.
     leaving: Option<Instant>,
     gone: bool,
@@ -226,24 +214,18 @@ struct Client {
 }
 
 enum Line {
-    /// Still HTTP. `None` once that has failed.
-    Upgrading(Option<MidHandshake<ServerHandshake<Socket, NoCallback>>>),
-    Open(WebSocket<Socket>),
+    /// Still HTTP.
+    Upgrading(TcpStream, ServerUpgrade),
+    Open(Box<WebSocket<TcpStream>>),
+    /// On the way from the one to the other.
+    Between,
 }
 
 impl Client {
     fn new(id: ConnectionId, stream: TcpStream, config: Arc<Config>, now: Now) -> Self {
-        // On purpose: the defaults cost 128 KiB a connection at once, and bound no writes.
-        let limits = WebSocketConfig::default()
-            .read_buffer_size(4 << 10)
-            .write_buffer_size(64 << 10)
-            .max_write_buffer_size(4 << 20)
-            .max_message_size(Some(config.max_unauthenticated_message_size))
-            .max_frame_size(Some(config.max_unauthenticated_message_size));
-        let socket = Socket { stream: Rc::new(stream), reads: Rc::default() };
-        let upgrade = ServerHandshake::start(socket.clone(), NoCallback, Some(limits));
-        let (line, connection) = (Line::Upgrading(Some(upgrade)), Connection::server(config, now));
-        Self { id, socket, line, connection, leaving: None, gone: false, armed: None }
+        let line = Line::Upgrading(stream, ServerUpgrade::new());
+        let connection = Connection::server(config, now);
+        Self { id, line, connection, more: false, leaving: None, gone: false, armed: None }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -252,15 +234,14 @@ impl Client {
 
     /// Whatever the occasion, a turn is the same. Says whom this client has replaced, if it just has.
     fn turn(&mut self, now: Now, admission: &mut Admission) -> Option<ConnectionId> {
-        self.socket.reads.set(TURN);
         // First what may wait already: if the connection was closed, its client is not heard any more.
         let mut replaced = self.drain(now, admission);
-        if self.leaving.is_none() {
-            self.upgrade(now);
-        }
-        replaced = replaced.or(self.drain(now, admission));
-        // Drained after each frame, since one may end the connection, or lift the limit for the next.
-        while self.leaving.is_none() && self.read(now) {
+        self.more = false;
+        for _ in 0..TURN {
+            if self.leaving.is_some() || !self.read(now) {
+                break;
+            }
+            // After each frame, since one may end the connection, or lift the limit for the next.
             replaced = replaced.or(self.drain(now, admission));
         }
         // After the frames, so that a client which did answer is not judged by our own delay.
@@ -273,42 +254,44 @@ impl Client {
         replaced
     }
 
-    /// Goes on with the HTTP upgrade, as far as that goes without waiting.
-    fn upgrade(&mut self, now: Now) {
-        let Line::Upgrading(upgrade) = &mut self.line else { return };
-        match upgrade.take().map(MidHandshake::handshake) {
-            None => {}
-            Some(Ok(websocket)) => self.line = Line::Open(websocket),
-            Some(Err(HandshakeError::Interrupted(waiting))) => *upgrade = Some(waiting),
-            Some(Err(HandshakeError::Failure(
-                WsError::Io(_) | WsError::Protocol(ProtocolError::HandshakeIncomplete),
-            ))) => self.connection.handle_transport_closed(now),
-            Some(Err(HandshakeError::Failure(_))) => {
-                answer(&self.socket.stream, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
-                self.connection.handle_violation(Violation::WebSocket, now);
-            }
-        }
-    }
-
-    /// Feeds the connection one frame, or how it ended. Says whether there may be more.
+    /// Feeds the connection one frame, or how it ended. Says whether to go on.
     fn read(&mut self, now: Now) -> bool {
-        let Line::Open(websocket) = &mut self.line else { return false };
-        match websocket.read() {
-            Ok(message) => match incoming(message) {
-                Ok(frame) => self.connection.handle_frame(frame, now),
-                Err(violation) => self.connection.handle_violation(violation, now),
+        // As long as nobody says otherwise, the turn's bound is what ends it.
+        self.more = true;
+        match &mut self.line {
+            Line::Open(websocket) => match websocket.read(self.connection.receive_limit()) {
+                Incoming::Frame(frame) => self.connection.handle_frame(frame, now),
+                Incoming::Violation(violation) => self.connection.handle_violation(violation, now),
+                Incoming::Ended => self.connection.handle_transport_closed(now),
+                Incoming::Enough => return false,
+                Incoming::Nothing => {
+                    self.more = false;
+                    return false;
+                }
             },
-            Err(WsError::Io(error)) if error.kind() == ErrorKind::WouldBlock => return false,
-            Err(WsError::Capacity(CapacityError::MessageTooLong { max_size: limit, .. })) => {
-                self.connection.handle_violation(Violation::MessageTooLarge { limit }, now);
-            }
-            Err(WsError::Utf8(_)) => self.connection.handle_violation(Violation::NotUtf8, now),
-            Err(WsError::Protocol(error)) if error != ProtocolError::ResetWithoutClosingHandshake => {
-                self.connection.handle_violation(Violation::WebSocket, now);
-            }
-            Err(_) => self.connection.handle_transport_closed(now),
+            _ => return self.upgrade(now),
         }
         true
+    }
+
+    /// Goes on with the HTTP upgrade, as far as that goes without waiting. Says whether there may be frames.
+    fn upgrade(&mut self, now: Now) -> bool {
+        let line = std::mem::replace(&mut self.line, Line::Between);
+        let Line::Upgrading(mut stream, mut upgrade) = line else { return false };
+        match upgrade.proceed(&mut stream) {
+            Ok(Progress::Done(())) => {
+                self.line = Line::Open(Box::new(WebSocket::server(stream, MAX_UNSENT)));
+                return true;
+            }
+            Ok(Progress::Waiting) => self.more = false,
+            Ok(Progress::Enough) => {}
+            Err(error) => {
+                answer(&mut stream, error.answer().unwrap_or_default());
+                self.connection.close(error.reason(), now);
+            }
+        }
+        self.line = Line::Upgrading(stream, upgrade);
+        false
     }
 
     /// Does what the connection says, in its order.
@@ -339,15 +322,7 @@ impl Client {
                     return Some(old);
                 }
             }
-            Event::Authenticated { address, .. } => {
-                println!("server   {number} is {address}");
-                if let Line::Open(websocket) = &mut self.line {
-                    let limit = Some(link_core::DEFAULT_MAX_MESSAGE_SIZE);
-                    websocket.set_config(|config| {
-                        (config.max_message_size, config.max_frame_size) = (limit, limit);
-                    });
-                }
-            }
+            Event::Authenticated { address, .. } => println!("server   {number} is {address}"),
             Event::Message(message) => {
                 if let Err(misuse) = self.connection.send(message, now) {
                     println!("server   {number} not answered: {misuse}");
@@ -366,99 +341,49 @@ impl Client {
     fn write(&mut self, frame: Frame, now: Now) {
         match (&mut self.line, frame) {
             (Line::Open(websocket), frame) => {
-                if let Err(WsError::WriteBufferFull(_)) = websocket.write(outgoing(frame)) {
+                let written = websocket.write(frame);
+                // A stream that is broken tells the reads: what the peer said before is still heard.
+                if written == Err(WriteError::Full) {
                     self.connection.close(CloseReason::SlowPeer, now);
                 }
-                // `WouldBlock` has taken it too, and a stream that is broken tells the reads: what the peer said
-                // before is still heard.
             }
             // Who did not become a WebSocket in time is refused with the same text: it is HTTP.
-            (Line::Upgrading(_), Frame::Text(status)) => answer(&self.socket.stream, &status),
-            (Line::Upgrading(_), _) => {}
+            (Line::Upgrading(stream, _), Frame::Text(status)) => answer(stream, &status),
+            _ => {}
         }
     }
 
     /// Whether nothing waits to be sent any more.
     fn flush(&mut self) -> bool {
         let Line::Open(websocket) = &mut self.line else { return true };
-        !matches!(websocket.flush(), Err(WsError::Io(error)) if error.kind() == ErrorKind::WouldBlock)
+        websocket.flush().unwrap_or(true)
     }
 
     /// Ends our direction, and drops what still comes until the peer has ended its own. Without that the system
     /// would answer unread bytes with a reset, which may overtake our last words. Says whether it is over.
     fn see_off(&mut self) -> bool {
-        let _ = self.socket.stream.shutdown(Shutdown::Write);
+        let stream = match &mut self.line {
+            Line::Open(websocket) => websocket.stream_mut(),
+            Line::Upgrading(stream, _) => stream,
+            Line::Between => return true,
+        };
+        let _ = stream.shutdown(Shutdown::Write);
         let mut waste = [0; 4 << 10];
-        loop {
-            match self.socket.read(&mut waste) {
+        for _ in 0..TURN {
+            match stream.read(&mut waste) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
                 Ok(0) | Err(_) => return true,
             }
         }
-    }
-}
-
-/// A TCP stream that can be read a number of times, and then claims that nothing is there. tungstenite would join
-/// fragments for as long as there are any.
-#[derive(Clone)]
-struct Socket {
-    stream: Rc<TcpStream>,
-    reads: Rc<Cell<u32>>,
-}
-
-impl Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reads.set(self.reads.get().checked_sub(1).ok_or(ErrorKind::WouldBlock)?);
-        (&*self.stream).read(buffer)
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        (&*self.stream).write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.more = true;
+        false
     }
 }
 
 /// Answers in plain HTTP. Nothing was sent before, so there is room for it.
-fn answer(mut stream: &TcpStream, text: &str) {
+fn answer(stream: &mut TcpStream, text: &str) {
     let _ = stream.write(text.as_bytes());
-}
-
-fn incoming(message: WsMessage) -> Result<Frame, Violation> {
-    Ok(match message {
-        WsMessage::Text(text) => {
-            Frame::Text(ByteString::try_from(Bytes::from(text)).map_err(|_| Violation::NotUtf8)?)
-        }
-        WsMessage::Binary(bytes) => Frame::Binary(bytes),
-        // tungstenite has answered it.
-        WsMessage::Ping(payload) => Frame::Ping(payload),
-        WsMessage::Pong(payload) => Frame::Pong(payload),
-        WsMessage::Close(close) => Frame::Close(
-            close.map(|close| Close { code: close.code.into(), reason: close.reason.as_str().into() }),
-        ),
-        WsMessage::Frame(_) => return Err(Violation::WebSocket),
-    })
-}
-
-fn outgoing(frame: Frame) -> WsMessage {
-    match frame {
-        // As a raw frame, since tungstenite would check UTF-8 that is known to be good.
-        Frame::Text(text) => {
-            WsMessage::Frame(RawFrame::message(text.into_bytes(), OpCode::Data(Data::Text), true))
-        }
-        Frame::Binary(bytes) => WsMessage::Binary(bytes),
-        Frame::Ping(payload) => WsMessage::Ping(payload),
-        Frame::Pong(payload) => WsMessage::Pong(payload),
-        Frame::Close(close) => WsMessage::Close(close.map(|close| CloseFrame {
-            code: close.code.into(),
-            reason: AsRef::<str>::as_ref(&*close.reason).into(),
-        })),
-    }
 }
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {

@@ -16,16 +16,11 @@ pub const DEFAULT_EVENT_CAPACITY: usize = 1024;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) max_message_size: usize,
-    pub(crate) max_unauthenticated_message_size: usize,
     pub(crate) max_send_queue: usize,
 }
 
 impl Limits {
     pub(crate) const fn new(config: &Config, max_send_queue: usize) -> Self {
-        Self {
-            max_message_size: config.max_message_size,
-            max_unauthenticated_message_size: config.max_unauthenticated_message_size,
-            max_send_queue,
-        }
+        Self { max_message_size: config.max_message_size, max_send_queue }
     }
 }

@@ -22,7 +22,6 @@ use futures_util::future::{Either, join, select};
 use link_core::{CloseReason, Connection, Event, Frame, Instant, Now, Output, Refusal, Ticket};
 
 use crate::{
-    limits::Limits,
     outbox::{Command, Commands},
     runtime::{self, Runtime},
     socket::{ReadError, WebSocket},
@@ -59,7 +58,6 @@ pub(crate) async fn drive<R, S, A>(
     connection: Connection,
     commands: &mut Commands,
     attendant: &mut A,
-    limits: &Limits,
     send_timeout: Duration,
 ) where
     R: Runtime,
@@ -72,7 +70,6 @@ pub(crate) async fn drive<R, S, A>(
         connection,
         commands,
         attendant,
-        limits,
         send_timeout,
         flush: Flush::Done,
         reading: true,
@@ -95,7 +92,6 @@ struct Line<'a, S, A> {
     connection: Connection,
     commands: &'a mut Commands,
     attendant: &'a mut A,
-    limits: &'a Limits,
     send_timeout: Duration,
     flush: Flush,
     /// Whether the peer is read; not while the application is behind.
@@ -215,7 +211,7 @@ where
             if !ready {
                 return false;
             }
-            match self.socket.poll_read(cx) {
+            match self.socket.poll_read(self.connection.receive_limit(), cx) {
                 Poll::Ready(Ok(frame)) => self.connection.handle_frame(frame, now),
                 Poll::Ready(Err(ReadError::Violation(violation))) => {
                     self.connection.handle_violation(violation, now);
@@ -256,12 +252,7 @@ where
         while let Some(output) = self.connection.poll_output() {
             match output {
                 Output::Send(frame) => self.write(frame, now, cx),
-                Output::Event(event) => {
-                    if let Event::Authenticated { .. } = event {
-                        self.socket.lift_limit(self.limits);
-                    }
-                    self.attendant.attend(event, now);
-                }
+                Output::Event(event) => self.attendant.attend(event, now),
                 Output::CloseTransport => self.ended = true,
             }
         }

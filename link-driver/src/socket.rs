@@ -1,4 +1,4 @@
-//! A WebSocket over any async stream: tungstenite's protocol, driven by one task.
+//! A WebSocket over any async stream: `link-websocket`, driven by one task.
 //!
 //! This stands where async-tungstenite would, for two reasons. The limit on a message has to rise when its
 //! sender is authenticated, and async-tungstenite 0.35 does not let the configuration change; and since one task
@@ -13,42 +13,16 @@ use std::{
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::AsyncWriteExt;
-use link_core::{Bytes, Close, CloseReason, Frame, Violation};
-use tungstenite::{
-    Error, Message,
-    error::{CapacityError, ProtocolError},
-    handshake::{
-        HandshakeError, HandshakeRole, MidHandshake,
-        client::{ClientHandshake, Request},
-        server::{NoCallback, ServerHandshake},
-    },
-    protocol::{
-        CloseFrame, Role, WebSocketConfig,
-        frame::{
-            Frame as RawFrame,
-            coding::{Data, OpCode},
-        },
-    },
+use link_core::{CloseReason, Frame, Violation};
+use link_websocket::{
+    ClientUpgrade, Incoming, NotUpgraded, Progress, ServerUpgrade, WRITE_BATCH, WriteError,
 };
+use tungstenite::{Error, handshake::client::Request};
 
 use crate::limits::Limits;
 
-/// Bytes read from the stream at a time. An idle connection keeps a buffer of this size.
-const READ_BUFFER: usize = 4 << 10;
-/// Reads from the stream for one frame, before other tasks get their turn. (A message may take more, and
-/// tungstenite would join fragments for as long as there are any.)
-const MAX_READS: u32 = 64;
-/// The longest HTTP request that is heard.
-const MAX_HEAD: usize = 16 << 10;
-/// Bytes gathered before they are written without waiting for the flush at the end of a turn.
-const WRITE_BATCH: usize = 64 << 10;
-
 /// An open WebSocket that speaks in the core's frames.
-pub(crate) struct WebSocket<S> {
-    inner: tungstenite::WebSocket<Bridge<S>>,
-    /// The longest message so far, if one did not fit into the read buffer.
-    longest: usize,
-}
+pub(crate) struct WebSocket<S>(link_websocket::WebSocket<Bridge<S>>);
 
 /// Why a read ended the connection.
 pub(crate) enum ReadError {
@@ -61,79 +35,47 @@ pub(crate) enum ReadError {
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// The server's half of the HTTP upgrade. It borrows the stream, so that a caller who loses patience can
     /// still answer on it; afterwards, [`server`](Self::server) takes it.
-    pub(crate) async fn upgrade(stream: &mut S) -> Result<(), Error> {
-        let mid = ServerHandshake::start(Bridge::for_head(stream), NoCallback, None);
-        // No byte is lost with the result: the handshake refuses a client that sends frames before the answer.
-        handshake(mid).await.map(drop)
+    pub(crate) async fn upgrade(stream: &mut S) -> Result<(), NotUpgraded> {
+        let (mut bridge, mut upgrade) = (Bridge::new(stream), ServerUpgrade::new());
+        poll_fn(|cx| {
+            bridge.wake(cx);
+            progress(upgrade.proceed(&mut bridge), cx)
+        })
+        .await
     }
 
     /// The server's side of an upgraded stream.
     pub(crate) fn server(stream: S, limits: &Limits) -> Self {
-        let config = Some(config(limits));
-        Self {
-            inner: tungstenite::WebSocket::from_raw_socket(Bridge::new(stream), Role::Server, config),
-            longest: 0,
-        }
+        Self(link_websocket::WebSocket::server(Bridge::new(stream), max_unsent(limits)))
     }
 
     /// The client's side: performs the HTTP upgrade.
     pub(crate) async fn client(stream: S, request: Request, limits: &Limits) -> Result<Self, Error> {
-        let mid = ClientHandshake::start(Bridge::new(stream), request, Some(config(limits)))?;
-        let (inner, _response) = handshake(mid).await?;
-        Ok(Self { inner, longest: 0 })
+        let mut upgrade = ClientUpgrade::new(Bridge::new(stream), request, max_unsent(limits))?;
+        poll_fn(|cx| {
+            if let Some(bridge) = upgrade.stream_mut() {
+                bridge.wake(cx);
+            }
+            progress(upgrade.proceed(), cx)
+        })
+        .await
+        .map(Self)
     }
 
-    /// From here on messages may be as long as the limits allow to an authenticated peer.
-    pub(crate) fn lift_limit(&mut self, limits: &Limits) {
-        self.inner.set_config(|config| {
-            config.max_message_size = Some(limits.max_message_size);
-            config.max_frame_size = Some(limits.max_message_size);
-        });
-    }
-
-    /// The next frame. Pings are answered on the way.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, ReadError>> {
-        let bridge = self.inner.get_mut();
-        bridge.wake(cx);
-        bridge.reads = MAX_READS;
-        match self.inner.read() {
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                if self.inner.get_ref().reads == 0 {
-                    // There may be more, after the others had their turn.
-                    cx.waker().wake_by_ref();
-                }
+    /// The next frame, a message having at most `limit` bytes. Pings are answered on the way.
+    pub(crate) fn poll_read(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Result<Frame, ReadError>> {
+        self.0.stream_mut().wake(cx);
+        match self.0.read(limit) {
+            Incoming::Frame(frame) => Poll::Ready(Ok(frame)),
+            Incoming::Nothing => Poll::Pending,
+            Incoming::Enough => {
+                // There may be more, after the others had their turn.
+                cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Ok(message) => Poll::Ready(self.incoming(message)),
-            Err(error) => Poll::Ready(Err(read_error(&error))),
+            Incoming::Violation(violation) => Poll::Ready(Err(ReadError::Violation(violation))),
+            Incoming::Ended => Poll::Ready(Err(ReadError::Ended)),
         }
-    }
-
-    fn incoming(&mut self, message: Message) -> Result<Frame, ReadError> {
-        Ok(match message {
-            Message::Text(text) => match self.unshared(text.into()).try_into() {
-                Ok(text) => Frame::Text(text),
-                Err(_) => return Err(ReadError::Violation(Violation::NotUtf8)),
-            },
-            Message::Binary(bytes) => Frame::Binary(self.unshared(bytes)),
-            Message::Ping(payload) => Frame::Ping(payload),
-            Message::Pong(payload) => Frame::Pong(payload),
-            Message::Close(close) => Frame::Close(
-                close.map(|close| Close { code: close.code.into(), reason: close.reason.as_str().into() }),
-            ),
-            // Reading never yields a raw frame.
-            Message::Frame(_) => return Err(ReadError::Violation(Violation::WebSocket)),
-        })
-    }
-
-    /// A payload is a slice of the read buffer, and keeps all of it alive. That is good while the buffer is small; one
-    /// that has grown for a long message must not be held by a short one that waits somewhere.
-    fn unshared(&mut self, payload: Bytes) -> Bytes {
-        let length = payload.len();
-        if length > READ_BUFFER {
-            self.longest = self.longest.max(length);
-        }
-        if length < self.longest / 2 { Bytes::copy_from_slice(&payload) } else { payload }
     }
 
     /// Takes a frame for the next flush. It may already write what does not fit into one batch.
@@ -141,38 +83,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// # Errors
     /// [`CloseReason::SlowPeer`] when too much waits already, [`CloseReason::Lost`] when the stream is broken.
     pub(crate) fn write(&mut self, frame: Frame, cx: &mut Context<'_>) -> Result<(), CloseReason> {
-        self.inner.get_mut().wake(cx);
-        match self.inner.write(outgoing(frame)) {
-            Ok(()) => Ok(()),
-            // Taken, and waiting.
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(Error::WriteBufferFull(_)) => Err(CloseReason::SlowPeer),
-            // A close frame was exchanged already: nobody listens to this one.
-            Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_)) => Ok(()),
-            Err(_) => Err(CloseReason::Lost),
-        }
+        self.0.stream_mut().wake(cx);
+        self.0.write(frame).map_err(|error| match error {
+            WriteError::Full => CloseReason::SlowPeer,
+            _ => CloseReason::Lost,
+        })
     }
 
     /// Writes all that was taken.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.get_mut().wake(cx);
-        match self.inner.flush() {
-            Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => Poll::Ready(Ok(())),
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            Err(Error::Io(error)) => Poll::Ready(Err(error)),
-            Err(other) => Poll::Ready(Err(io::Error::other(other))),
+        self.0.stream_mut().wake(cx);
+        match self.0.flush() {
+            Ok(true) => Poll::Ready(Ok(())),
+            Ok(false) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 
     /// How many bytes the stream has taken so far: whether a slow peer reads at all.
     pub(crate) fn bytes_written(&self) -> u64 {
-        self.inner.get_ref().written
+        self.0.bytes_written()
     }
 
     /// Sends what is left, and sees the transport to its end.
     pub(crate) async fn drain(&mut self) {
         if poll_fn(|cx| self.poll_flush(cx)).await.is_ok() {
-            see_off(&mut self.inner.get_mut().stream).await;
+            see_off(&mut self.0.stream_mut().stream).await;
         }
     }
 }
@@ -206,91 +142,32 @@ async fn see_off<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     .await;
 }
 
-fn config(limits: &Limits) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BATCH)
-        // One turn's messages, the longest of them, and room for the protocol's own frames.
-        .max_write_buffer_size(
-            limits.max_message_size.saturating_add(crate::line::TURN_BYTES).saturating_add(2 * WRITE_BATCH),
-        )
-        .max_message_size(Some(limits.max_unauthenticated_message_size))
-        .max_frame_size(Some(limits.max_unauthenticated_message_size))
+/// One turn's messages, the longest of them, and room for the protocol's own frames.
+const fn max_unsent(limits: &Limits) -> usize {
+    limits.max_message_size.saturating_add(crate::line::TURN_BYTES).saturating_add(2 * WRITE_BATCH)
 }
 
-fn outgoing(frame: Frame) -> Message {
-    match frame {
-        // As a raw frame, since tungstenite would check UTF-8 that is known to be good.
-        Frame::Text(text) => {
-            Message::Frame(RawFrame::message(text.into_bytes(), OpCode::Data(Data::Text), true))
+fn progress<T, E>(progress: Result<Progress<T>, E>, cx: &Context<'_>) -> Poll<Result<T, E>> {
+    match progress {
+        Ok(Progress::Done(done)) => Poll::Ready(Ok(done)),
+        Ok(Progress::Waiting) => Poll::Pending,
+        Ok(Progress::Enough) => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
         }
-        Frame::Binary(bytes) => Message::Binary(bytes),
-        Frame::Ping(payload) => Message::Ping(payload),
-        Frame::Pong(payload) => Message::Pong(payload),
-        Frame::Close(close) => Message::Close(close.map(|close| CloseFrame {
-            code: close.code.into(),
-            reason: AsRef::<str>::as_ref(&*close.reason).into(),
-        })),
+        Err(error) => Poll::Ready(Err(error)),
     }
-}
-
-fn read_error(error: &Error) -> ReadError {
-    match error {
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => ReadError::Ended,
-        Error::Protocol(_) => ReadError::Violation(Violation::WebSocket),
-        Error::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
-            ReadError::Violation(Violation::MessageTooLarge { limit: *max_size })
-        }
-        Error::Utf8(_) => ReadError::Violation(Violation::NotUtf8),
-        _ => ReadError::Ended,
-    }
-}
-
-/// Runs one half of the HTTP upgrade.
-async fn handshake<H, S>(mid: MidHandshake<H>) -> Result<H::FinalResult, Error>
-where
-    H: HandshakeRole<InternalStream = Bridge<S>>,
-{
-    let mut waiting = Some(mid);
-    poll_fn(|cx| {
-        let Some(mut mid) = waiting.take() else { return Poll::Pending };
-        let bridge = mid.get_mut().get_mut();
-        bridge.wake(cx);
-        bridge.reads = MAX_READS;
-        match mid.handshake() {
-            Ok(done) => Poll::Ready(Ok(done)),
-            Err(HandshakeError::Failure(error)) => Poll::Ready(Err(error)),
-            Err(HandshakeError::Interrupted(mut mid)) => {
-                if mid.get_mut().get_mut().reads == 0 {
-                    cx.waker().wake_by_ref();
-                }
-                waiting = Some(mid);
-                Poll::Pending
-            }
-        }
-    })
-    .await
 }
 
 /// An async stream in the shape of a blocking one that would always block rather than wait.
 struct Bridge<S> {
     stream: S,
     waker: Waker,
-    written: u64,
-    /// Bytes that may still be read.
-    allowance: usize,
-    /// Reads that are left in this turn.
-    reads: u32,
 }
 
 impl<S> Bridge<S> {
     fn new(stream: S) -> Self {
-        Self { stream, waker: Waker::noop().clone(), written: 0, allowance: usize::MAX, reads: MAX_READS }
-    }
-
-    /// For a peer that has yet to finish its HTTP request.
-    fn for_head(stream: S) -> Self {
-        Self { allowance: MAX_HEAD, ..Self::new(stream) }
+        Self { stream, waker: Waker::noop().clone() }
     }
 
     /// Says whom to wake when the stream has moved.
@@ -301,22 +178,15 @@ impl<S> Bridge<S> {
 
 impl<S: AsyncRead + Unpin> Read for Bridge<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reads = self.reads.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
         let mut cx = Context::from_waker(&self.waker);
-        let read = or_would_block(Pin::new(&mut self.stream).poll_read(&mut cx, buffer))?;
-        if self.allowance != usize::MAX {
-            self.allowance = self.allowance.checked_sub(read).ok_or(io::ErrorKind::InvalidData)?;
-        }
-        Ok(read)
+        or_would_block(Pin::new(&mut self.stream).poll_read(&mut cx, buffer))
     }
 }
 
 impl<S: AsyncWrite + Unpin> Write for Bridge<S> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let mut cx = Context::from_waker(&self.waker);
-        let written = or_would_block(Pin::new(&mut self.stream).poll_write(&mut cx, buffer))?;
-        self.written = self.written.wrapping_add(written as u64);
-        Ok(written)
+        or_would_block(Pin::new(&mut self.stream).poll_write(&mut cx, buffer))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -96,6 +96,15 @@ impl Connection {
         self.state.peer().is_some()
     }
 
+    /// How many bytes the peer's next message may have: few until it is authenticated. Longer ones are a violation, which
+    /// the WebSocket layer can tell before they have come whole.
+    pub fn receive_limit(&self) -> usize {
+        match self.is_authenticated() {
+            true => self.config.max_message_size,
+            false => self.config.max_unauthenticated_message_size,
+        }
+    }
+
     /// Whether it is over. Outputs may still be waiting.
     pub const fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)

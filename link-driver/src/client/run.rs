@@ -149,8 +149,7 @@ impl Run {
             welcome: &mut self.welcome,
             ended: None,
         };
-        drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, &self.limits, self.send_timeout)
-            .await;
+        drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, self.send_timeout).await;
         let (ended, stopped) = (attendant.ended.take(), attendant.stopped);
         // A connection always says how it ended.
         let reason = ended.unwrap_or(link_core::CloseReason::Lost);

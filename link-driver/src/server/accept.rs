@@ -14,8 +14,8 @@ use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
 use futures_util::future::{self, Either, select};
 use link_core::{CloseReason, Config, Connection, Event, Overload, Status, Violation};
+use link_websocket::OVERLOADED;
 use tracing::{debug, warn};
-use tungstenite::error::ProtocolError;
 
 use super::{
     ServerError, ServerEvent,
@@ -42,13 +42,6 @@ const TURNED_AWAY_PAUSE: Duration = Duration::from_secs(1);
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// How long a closing server waits for its connections at most.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
-
-const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-const UPGRADE_REQUIRED: &str = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n\
-                                Connection: Upgrade, close\r\nContent-Length: 0\r\n\r\n";
-const HEAD_TOO_LARGE: &str =
-    "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-const OVERLOADED: &str = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// What a server's tasks share.
 pub(super) struct Shared {
@@ -230,8 +223,8 @@ async fn serve<R: Runtime>(
             let socket = WebSocket::server(stream, &shared.limits);
             // The deadline counts from the acceptance, so that it covers the upgrade as well.
             let connection = Connection::server(shared.config.clone(), accepted);
-            let Shared { limits, send_timeout, .. } = &*shared;
-            drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, limits, *send_timeout).await;
+            let send_timeout = shared.send_timeout;
+            drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, send_timeout).await;
         }
         Err(NotOpen { reason, answer }) => {
             attendant.attend(Event::Closed { reason }, runtime::now::<R>());
@@ -289,17 +282,9 @@ async fn open<R: Runtime>(
         }
     };
     debug!(%error, "no WebSocket");
-    Err(match error {
-        tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            NotOpen::answered(Violation::WebSocket, stream, HEAD_TOO_LARGE)
-        }
-        tungstenite::Error::Io(_) | tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete) => {
-            NotOpen::silent(CloseReason::Lost)
-        }
-        tungstenite::Error::Protocol(
-            ProtocolError::MissingConnectionUpgradeHeader | ProtocolError::MissingUpgradeWebSocketHeader,
-        ) => NotOpen::answered(Violation::WebSocket, stream, UPGRADE_REQUIRED),
-        _ => NotOpen::answered(Violation::WebSocket, stream, BAD_REQUEST),
+    Err(match error.answer() {
+        None => NotOpen::silent(error.reason()),
+        Some(answer) => NotOpen::answered(error.reason(), stream, answer),
     })
 }
 
