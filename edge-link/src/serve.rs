@@ -31,7 +31,7 @@ pub(crate) async fn run<R: Runtime>(args: Serve) -> Result<(), Failure> {
         builder = builder.cert(cert).key(key);
     }
     let mut server = builder.bind().await.map_err(|error: BindError| Failure::failed(error))?;
-    let (url, address) = (server.url(), server.address());
+    let (url, address) = (server.url().map_err(Failure::failed)?, server.address());
     printer.event(
         "listening",
         &[("url", (&url).into()), ("address", (&address).into())],

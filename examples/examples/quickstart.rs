@@ -17,7 +17,7 @@ use serde_json::json;
 async fn main() -> Result<(), Box<dyn Error>> {
     // The server: a fresh wallet, a free port, and an answer to every message.
     let mut server = Server::builder().host([127, 0, 0, 1]).port(0).bind().await?;
-    let (url, address) = (server.url(), server.address());
+    let (url, address) = (server.url()?, server.address());
     println!("server   {address} at {url}");
     let handle = server.handle();
     let serving = tokio::spawn(async move {

@@ -19,7 +19,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         builder = builder.host(address.ip()).port(address.port());
     }
     let mut server = builder.bind().await?;
-    println!("{} at {}; Ctrl-C ends", server.address(), server.url());
+    println!("{} at {}; Ctrl-C ends", server.address(), server.url()?);
 
     while let Some(event) = server.next().await {
         match event {

@@ -15,7 +15,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         builder = builder.host(address.ip()).port(address.port());
     }
     let mut server = builder.bind().await?;
-    println!("{} at {}; Ctrl-C ends", server.address(), server.url());
+    println!("{} at {}; Ctrl-C ends", server.address(), server.url()?);
 
     let handle = server.handle();
     tokio::spawn(async move {

@@ -10,7 +10,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! async_std::task::block_on(async {
 //!     let mut server = Server::builder().host([127, 0, 0, 1]).port(0).bind().await?;
-//!     let url = server.url();
+//!     let url = server.url()?;
 //!     async_std::task::spawn(async move {
 //!         while let Some(event) = server.next().await {
 //!             if let ServerEvent::Message(client, message) = event {

@@ -37,7 +37,7 @@ pub async fn a_whitelist_lets_in_whom_it_names_and_refuses_others_with_403<R: Ru
     assert_eq!(failure(outcome), refused(Status::Forbidden));
     assert_eq!(rejected, (Some(stranger.address()), CloseReason::Refused(Refusal::NotWhitelisted)));
 
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let seen = script(move || {
         let mut peer = RawPeer::open(at);
         peer.send(&authenticate(&stranger, unix_millis()));
@@ -147,7 +147,7 @@ pub async fn a_check_past_the_deadline_is_dropped_and_answered_408<R: Runtime>()
         .bind()
         .await
         .unwrap();
-    let (at, slow) = (server.local_address(), wallet());
+    let (at, slow) = (server.local_address().unwrap(), wallet());
     let asking = slow.clone();
     let seen = script(move || {
         let mut peer = RawPeer::open(at);
@@ -179,7 +179,7 @@ pub async fn a_check_is_dropped_when_its_client_goes_away<R: Runtime>() {
         .bind()
         .await
         .unwrap();
-    let (at, leaving) = (server.local_address(), wallet());
+    let (at, leaving) = (server.local_address().unwrap(), wallet());
     let peer = script(move || {
         let mut peer = RawPeer::open(at);
         peer.send(&authenticate(&leaving, unix_millis()));
@@ -209,7 +209,7 @@ pub async fn the_check_is_asked_once_and_only_about_who_proved_a_listed_address<
         .bind()
         .await
         .unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let refused = |proof: Value| {
         script(move || {
             let mut peer = RawPeer::open(at);
@@ -251,7 +251,7 @@ pub async fn the_check_is_asked_once_and_only_about_who_proved_a_listed_address<
 pub async fn a_used_proof_is_refused_and_evicts_nobody<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let (at, owner) = (echo.handle.local_address(), wallet());
+    let (at, owner) = (echo.handle.local_address().unwrap(), wallet());
     let proof = authenticate(&owner, unix_millis());
     let (first, again) = (proof.clone(), proof);
     let login = script(move || {
@@ -282,7 +282,7 @@ pub async fn a_used_proof_is_refused_and_evicts_nobody<R: Runtime>() {
 
 pub async fn a_proof_beside_the_clock_is_refused_with_401<R: Runtime>() {
     let mut server = server::<R>().auth_timeout(Duration::from_secs(2)).bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     for beside in [-60_000, 60_000] {
         let seen = script(move || {
             let mut peer = RawPeer::open(at);
@@ -339,7 +339,7 @@ pub async fn a_newer_connection_replaces_the_older_and_the_program_hears_it_in_o
 
 pub async fn a_replaced_connection_is_told_409_in_quotes_and_not_heard_any_more<R: Runtime>() {
     let mut server = server::<R>().bind().await.unwrap();
-    let (at, same) = (server.local_address(), wallet());
+    let (at, same) = (server.local_address().unwrap(), wallet());
     let login = |wallet: link_driver::Wallet, earlier| {
         script(move || {
             let mut peer = RawPeer::open(at);
@@ -376,7 +376,7 @@ impl<S: ServerStory> Replacement for S {}
 pub async fn a_dozen_logins_with_one_wallet_leave_one_and_the_story_is_in_order<R: Runtime>() {
     const LOGINS: u64 = 12;
     let mut server = server::<R>().bind().await.unwrap();
-    let (at, same) = (server.local_address(), wallet());
+    let (at, same) = (server.local_address().unwrap(), wallet());
     let address = same.address();
     let logins = script(move || {
         // Each has a time of its own, or it would be a replay.
@@ -423,7 +423,7 @@ pub async fn whoever_leaves_before_its_turn_leaves_the_order_as_it_is<R: Runtime
     let same = wallet();
     let builder = client(&server).wallet(same.clone()).max_send_queue(64 << 10);
     let (first, old) = meet(&mut server, builder).await;
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let mut others = Vec::new();
     for _ in 0..2 {
         let (peer, _) = join(script(move || RawPeer::open(at)), server.connected()).soon::<R>().await;
@@ -474,7 +474,7 @@ pub async fn whoever_leaves_before_its_turn_leaves_the_order_as_it_is<R: Runtime
 pub async fn without_replacement_the_newer_connection_is_refused_with_409<R: Runtime>() {
     let mut echo = Echo::start(server::<R>().replace_existing(false)).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let (at, same) = (echo.handle.local_address(), wallet());
+    let (at, same) = (echo.handle.local_address().unwrap(), wallet());
     let builder = client(&echo.handle).wallet(same.clone());
     let (mut first, peer) = meet(&mut echo, builder).await;
 
@@ -513,7 +513,7 @@ pub async fn too_many_strangers_are_turned_away_until_there_is_room<R: Runtime>(
         [(2, 100, Overload::Unauthenticated), (100, 2, Overload::UnauthenticatedFromIp)]
     {
         let mut echo = Echo::start(server::<R>().max_unauthenticated(in_all, from_one_ip)).await;
-        let at = echo.handle.local_address();
+        let at = echo.handle.local_address().unwrap();
         // Whoever is let in does not count any more.
         let mut bystander = Bystander::of(&mut echo).await;
         let builder = client(&echo.handle);

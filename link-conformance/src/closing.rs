@@ -30,7 +30,7 @@ pub async fn a_closed_server_frees_its_port_and_tells_every_client<R: Runtime>()
     assert_eq!(seen.soon::<R>().await, (vec![], Some(1001)));
 
     let second = server::<R>().host(place.ip()).port(place.port()).bind().await.unwrap();
-    assert_eq!(second.local_address(), place);
+    assert_eq!(second.local_address().unwrap(), place);
     second.close().soon::<R>().await;
 }
 
@@ -41,7 +41,7 @@ pub async fn close_is_the_last_event_after_every_clients_end<R: Runtime>() {
         let builder = client(&server).max_reconnect_attempts(0);
         lines.push(meet(&mut server, builder).await);
     }
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let stranger = script(move || RawPeer::open(at));
     let (stranger, _) = join(stranger, server.connected()).soon::<R>().await;
 
@@ -69,7 +69,7 @@ pub async fn close_is_the_last_event_after_every_clients_end<R: Runtime>() {
 
 pub async fn close_ends_those_who_are_not_authenticated_yet<R: Runtime>() {
     let mut server = server::<R>().bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let opening = script(move || (raw::dial(at), RawPeer::open(at)));
     let ((mut tcp, mut upgraded), _) = join(opening, server.connected()).soon::<R>().await;
     let seen = script(move || (raw::all_of(&mut tcp), upgraded.until_the_end()));
@@ -94,7 +94,7 @@ pub async fn close_finishes_though_nobody_takes_the_events<R: Runtime>() {
 
     // Before anybody ever asked it for an event.
     let server_b = server::<R>().bind().await.unwrap();
-    let at = server_b.local_address();
+    let at = server_b.local_address().unwrap();
     let waiting = script(move || raw::dial(at)).soon::<R>().await;
     let handle = server_b.handle();
     handle.close().soon::<R>().await;
@@ -116,7 +116,7 @@ pub async fn everybody_may_wait_for_the_close<R: Runtime>() {
 pub async fn close_does_not_wait_for_who_never_reads<R: Runtime>() {
     let mut server =
         server::<R>().max_send_queue(64 << 10).client_timeout(PATIENCE * 2).bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let login = script(move || RawPeer::login(at, &wallet()));
     let (never_reads, peer) = join(login, server.authenticated()).soon::<R>().await;
     send_until_stuck::<R>(16 << 10, A_WHILE, |message| peer.send(message)).await;
@@ -204,7 +204,7 @@ pub async fn what_a_server_sent_goes_out_before_it_closes<R: Runtime>() {
 
 pub async fn a_server_that_closes_goes_on_sending_to_who_had_stopped_reading_for_a_moment<R: Runtime>() {
     let mut server = server::<R>().client_timeout(Duration::ZERO).bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let (go_on, stopped) = std::sync::mpsc::channel();
     let reader = script(move || {
         let mut peer = RawPeer::login(at, &wallet());
@@ -252,7 +252,7 @@ pub async fn a_client_that_closes_does_not_wait_for_a_server_that_does_not_answe
 
 pub async fn a_connection_that_is_cut_is_lost<R: Runtime>() {
     let mut server = server::<R>().bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let login = script(move || RawPeer::login(at, &wallet()));
     let (peer_end, peer) = join(login, server.authenticated()).soon::<R>().await;
     drop(peer_end);
@@ -272,7 +272,7 @@ pub async fn a_connection_that_is_cut_is_lost<R: Runtime>() {
 
 pub async fn what_a_peer_said_before_it_closed_is_read<R: Runtime>() {
     let mut server = server::<R>().bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let talk = script(move || {
         let mut peer = RawPeer::login(at, &wallet());
         for number in 0..500 {

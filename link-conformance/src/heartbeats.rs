@@ -47,7 +47,7 @@ pub async fn both_sides_learn_the_round_trip<R: Runtime>() {
 
 pub async fn a_server_sends_a_ping_and_a_heartbeat_each_interval<R: Runtime>() {
     let mut server = server::<R>().heartbeat_interval(QUICK).bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let seen = script(move || {
         let began = unix_millis();
         let mut peer = RawPeer::login(at, &wallet());

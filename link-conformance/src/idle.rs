@@ -18,7 +18,7 @@ pub async fn a_silent_client_is_told_408_in_quotes_and_dropped<R: Runtime>() {
     // Without heartbeats, so that the WebSocket layer of the silent one has nothing to answer.
     let builder = server::<R>().client_timeout(SHORT).heartbeat_interval(Duration::ZERO);
     let mut server = builder.bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let seen = script(move || RawPeer::login(at, &wallet()).until_the_end());
     let story = async {
         let peer = server.authenticated().await;
@@ -32,7 +32,7 @@ pub async fn a_silent_client_is_told_408_in_quotes_and_dropped<R: Runtime>() {
 pub async fn a_client_that_answers_no_heartbeat_is_dropped<R: Runtime>() {
     let builder = server::<R>().client_timeout(SHORT).heartbeat_interval(SHORT / 10);
     let mut server = builder.bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let seen = script(move || {
         let mut peer = RawPeer::login(at, &wallet());
         let mut all = Vec::new();
@@ -53,7 +53,7 @@ pub async fn any_frame_is_a_sign_of_life<R: Runtime>() {
     let timeout = Duration::from_millis(800);
     let builder = server::<R>().client_timeout(timeout).heartbeat_interval(Duration::ZERO);
     let mut echo = Echo::start(builder).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     let living = script(move || {
         let mut peer = RawPeer::login(at, &wallet());
         let signs = [
@@ -90,7 +90,7 @@ pub async fn a_zero_client_timeout_switches_the_guard_off<R: Runtime>() {
             .client_timeout_interval(interval)
             .heartbeat_interval(Duration::ZERO);
         let mut server = builder.bind().await.unwrap();
-        let at = server.local_address();
+        let at = server.local_address().unwrap();
         let login = script(move || RawPeer::login(at, &wallet()));
         let (silent, _) = join(login, server.authenticated()).soon::<R>().await;
         // Longer than the default interval of a second.

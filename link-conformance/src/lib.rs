@@ -30,6 +30,7 @@ pub mod admission;
 pub mod binding;
 pub mod closing;
 pub mod disconnecting;
+pub mod embedding;
 pub mod heartbeats;
 pub mod idle;
 pub mod messages;
@@ -220,6 +221,18 @@ macro_rules! conformance {
                 a_client_that_closes_does_not_wait_for_a_server_that_does_not_answer
                 a_connection_that_is_cut_is_lost
                 what_a_peer_said_before_it_closed_is_read;
+            embedding:
+                a_server_takes_a_listener_that_somebody_else_bound
+                a_server_without_a_listener_lives_from_streams_that_others_have_upgraded
+                an_attached_stream_waits_until_the_server_is_polled
+                an_attached_stranger_is_gone_by_the_deadline
+                attached_streams_count_among_the_unauthenticated
+                a_closed_server_takes_no_stream
+                extra_headers_are_in_the_request
+                a_header_that_cannot_be_sent_is_an_error_at_once
+                a_connector_is_asked_each_time_and_its_stream_is_used
+                tls_goes_over_a_connectors_stream_as_well
+                what_a_connector_says_or_does_not_say_is_told;
             tls:
                 a_client_that_trusts_the_certificate_talks_over_tls
                 a_url_may_say_wss_and_name_the_host

@@ -170,7 +170,7 @@ pub async fn the_text_of_a_message_comes_byte_for_byte<R: Runtime>() {
 
 pub async fn any_json_a_peer_sends_is_a_message_and_other_text_an_error<R: Runtime>() {
     let mut server = server::<R>().bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let texts =
         [r#"null"#, "[1,2]", r#""text""#, "5", r#"{"type":"disconnect"}"#, r#"{"type":"error"}"#, "{}"];
     let peer = script(move || {
@@ -229,7 +229,7 @@ pub async fn a_client_takes_the_same_and_goes_on<R: Runtime>() {
 
 pub async fn a_second_authenticate_changes_nothing<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
-    let (at, first, second) = (echo.handle.local_address(), wallet(), wallet());
+    let (at, first, second) = (echo.handle.local_address().unwrap(), wallet(), wallet());
     let (address, other) = (first.address(), second.address());
     let peer = script(move || {
         let mut peer = RawPeer::login(at, &first);
@@ -248,7 +248,7 @@ pub async fn a_second_authenticate_changes_nothing<R: Runtime>() {
 
 pub async fn a_message_may_come_in_pieces_with_pings_between<R: Runtime>() {
     let mut server = server::<R>().bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let text = r#"{"type":"pieces","text":"caf\u00e9 é"}"#;
     let peer = script(move || {
         let mut peer = RawPeer::login(at, &wallet());
@@ -274,7 +274,7 @@ pub async fn a_message_may_come_in_pieces_with_pings_between<R: Runtime>() {
 pub async fn every_frame_may_come_byte_by_byte<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     let text = r#"{"type":"drops"}"#;
     let peer = script(move || {
         use std::io::Write;

@@ -15,7 +15,7 @@ use crate::support::{
 async fn is_closed_with<R: Runtime>(code: u16, violation: Violation, bytes: Vec<u8>) {
     let mut echo = Echo::start(server::<R>()).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
 
     let said = bytes.clone();
     let stranger = script(move || {
@@ -92,7 +92,7 @@ pub async fn an_announced_giant_is_closed_with_1009_at_once<R: Runtime>() {
     for length in [i64::MAX as u64, (1 << 20) + 1] {
         let mut echo = Echo::start(server::<R>()).await;
         let mut bystander = Bystander::of(&mut echo).await;
-        let at = echo.handle.local_address();
+        let at = echo.handle.local_address().unwrap();
         let giant = script(move || {
             let mut peer = RawPeer::login(at, &wallet());
             let mut header = vec![0x81, 0xff];
@@ -118,7 +118,7 @@ pub async fn the_code_comes_though_more_is_on_its_way<R: Runtime>() {
     // All of the giant is sent. A server that just went away would answer what it has not read with a reset, and
     // that overtakes the close frame.
     let mut echo = Echo::start(server::<R>()).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     let giant = script(move || {
         let mut peer = RawPeer::login(at, &wallet());
         peer.bytes(&frame(0x81, &vec![b' '; 3 << 20], true));
@@ -137,7 +137,7 @@ pub async fn the_code_comes_though_more_is_on_its_way<R: Runtime>() {
 pub async fn a_close_frame_that_is_none_ends_the_connection_all_the_same<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     // One byte, a code that must not be sent, a reason that is not UTF-8, nothing at all.
     for payload in [&b"\x03"[..], b"\x03\xed", b"\x03\xe8\xff", b""] {
         let peer = script(move || {
@@ -160,7 +160,7 @@ pub async fn a_close_frame_that_is_none_ends_the_connection_all_the_same<R: Runt
 pub async fn rubbish_below_the_websocket_stalls_nobody<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     // Deterministic noise.
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     for _ in 0..30 {
@@ -222,7 +222,7 @@ pub async fn a_client_closes_a_malformed_server_in_the_same_way<R: Runtime>() {
 pub async fn a_reset_in_the_middle_is_a_lost_connection<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     let peer = script(move || {
         let mut peer = RawPeer::login(at, &wallet());
         // What the server answers is never read, so that the system resets the connection.

@@ -26,7 +26,7 @@ pub async fn a_full_queue_is_an_error_until_the_client_reads<R: Runtime>() {
     let builder = server::<R>().max_send_queue(BOUND).client_timeout(LONG).auth_timeout(LONG);
     let builder = builder.heartbeat_interval(Duration::ZERO);
     let mut server = builder.bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let login = script(move || RawPeer::login(at, &wallet()));
     let (mut reader, peer) = join(login, server.authenticated()).soon::<R>().await;
 
@@ -109,7 +109,7 @@ pub async fn a_broadcast_drops_who_never_reads_and_delays_nobody_else<R: Runtime
     let mut echo = Echo::start(server::<R>().max_send_queue(BOUND).client_timeout(LONG)).await;
     let builder = client(&echo.handle);
     let (mut honest, _) = meet(&mut echo, builder).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     let login = script(move || RawPeer::login(at, &wallet()));
     let (never_reads, slow) = join(login, echo.authenticated()).soon::<R>().await;
 
@@ -139,7 +139,7 @@ pub async fn who_takes_nothing_for_as_long_as_the_send_timeout_is_dropped_howeve
     let timeout = Duration::from_millis(800);
     let mut echo = Echo::start(server::<R>().send_timeout(timeout)).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     let login = script(move || RawPeer::login(at, &wallet()));
     let (mut never_reads, slow) = join(login, echo.authenticated()).soon::<R>().await;
     let talk = script(move || {
@@ -252,7 +252,7 @@ pub async fn a_slow_program_still_sends<R: Runtime>() {
 pub async fn a_flood_of_pings_stalls_nobody<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     let flood = script(move || {
         let mut peer = RawPeer::login(at, &wallet());
         let pings = raw::frame(0x89, &[7; 125], true).repeat(500);

@@ -189,7 +189,7 @@ pub async fn a_replaced_session_ends_and_does_not_hold_up_its_successor<R: Runti
 pub async fn only_who_is_let_in_becomes_a_session<R: Runtime>() {
     let friend = wallet();
     let mut server = server::<R>().whitelist([friend.address()]).bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let strangers = script(move || {
         drop(raw::dial(at));
         let mut peer = RawPeer::open(at);

@@ -21,7 +21,7 @@ const ANSWER_408: &str = "HTTP/1.1 408 Request Timeout\r\n\r\n";
 
 pub async fn a_tcp_connection_that_never_upgrades_is_answered_408_and_ended<R: Runtime>() {
     let mut echo = Echo::start(server::<R>().auth_timeout(SHORT)).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     for said in ["", "GET / HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\n"] {
         let answer = script(move || raw::answer_to(at, said.as_bytes()));
         let (answer, rejected) = join(answer, echo.rejected()).soon::<R>().await;
@@ -36,7 +36,7 @@ pub async fn a_tcp_connection_that_never_upgrades_is_answered_408_and_ended<R: R
 
 pub async fn a_dripping_upgrade_does_not_outlive_the_deadline<R: Runtime>() {
     let mut server = server::<R>().auth_timeout(SHORT).bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let answer = script(move || {
         let mut stream = raw::dial(at);
         let mut dripping = stream.try_clone().unwrap();
@@ -64,7 +64,7 @@ pub async fn a_dripping_upgrade_does_not_outlive_the_deadline<R: Runtime>() {
 pub async fn the_deadline_counts_from_the_tcp_connection<R: Runtime>() {
     let timeout = Duration::from_secs(2);
     let mut server = server::<R>().auth_timeout(timeout).bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let seen = script(move || {
         let stream = raw::dial(at);
         std::thread::sleep(timeout * 3 / 4);
@@ -79,7 +79,7 @@ pub async fn the_deadline_counts_from_the_tcp_connection<R: Runtime>() {
 
 pub async fn a_websocket_that_says_nothing_is_told_408_in_a_text_frame<R: Runtime>() {
     let mut server = server::<R>().auth_timeout(SHORT).bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     // Pings are no proof.
     for pinging in [false, true] {
         let seen = script(move || {
@@ -98,7 +98,7 @@ pub async fn a_websocket_that_says_nothing_is_told_408_in_a_text_frame<R: Runtim
 
 pub async fn a_zero_auth_timeout_switches_the_deadline_off<R: Runtime>() {
     let mut echo = Echo::start(server::<R>().auth_timeout(Duration::ZERO)).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     let (tcp, upgraded) = script(move || (raw::dial(at), RawPeer::open(at))).soon::<R>().await;
     echo.connected().await;
     echo.next_event().not_for_a_while::<R>().await;
@@ -122,7 +122,7 @@ pub async fn a_zero_auth_timeout_switches_the_deadline_off<R: Runtime>() {
 pub async fn the_check_interval_rounds_the_deadline_up<R: Runtime>() {
     let hour = Duration::from_secs(3600);
     let mut echo = Echo::start(server::<R>().auth_timeout(SHORT / 4).auth_check_interval(hour)).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     let silent = script(move || RawPeer::open(at));
     let (silent, _) = join(silent, echo.connected()).soon::<R>().await;
     // Longer than the default interval of a second.
@@ -135,7 +135,7 @@ pub async fn the_check_interval_rounds_the_deadline_up<R: Runtime>() {
 pub async fn plain_http_is_answered_426_and_rubbish_400<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     for (said, status) in [
         (&b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"[..], "HTTP/1.1 426 Upgrade Required\r\n"),
         (
@@ -178,7 +178,7 @@ pub async fn plain_http_is_answered_426_and_rubbish_400<R: Runtime>() {
 pub async fn endless_headers_are_refused<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     // One header that is too long, and never ends.
     let answer =
         script(move || raw::answer_to(at, format!("GET / HTTP/1.1\r\nX-Long: {:20000}", "x").as_bytes()));
@@ -208,7 +208,7 @@ pub async fn endless_headers_are_refused<R: Runtime>() {
 pub async fn leaving_before_the_upgrade_is_no_event_for_anybody_else<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     for said in ["", "GET / HT"] {
         script(move || raw::dial(at).write_all(said.as_bytes()).unwrap()).soon::<R>().await;
         assert_eq!(echo.rejected().await, (None, CloseReason::Lost));
@@ -220,7 +220,7 @@ pub async fn leaving_before_the_upgrade_is_no_event_for_anybody_else<R: Runtime>
 
 pub async fn before_authentication_a_message_may_have_4_kib<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     let padded = |size: usize| {
         let mut proof = authenticate(&wallet(), unix_millis());
         proof["padding"] = json!("");
@@ -254,7 +254,7 @@ pub async fn before_authentication_a_message_may_have_4_kib<R: Runtime>() {
 pub async fn a_stranger_who_announces_a_megabyte_is_closed_before_it_comes<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     for first in [0x81, 0x82, 0x01] {
         let seen = script(move || {
             let mut peer = RawPeer::open(at);
@@ -285,7 +285,7 @@ pub async fn a_stranger_who_announces_a_megabyte_is_closed_before_it_comes<R: Ru
 pub async fn whoever_does_not_begin_with_a_proof_is_closed_without_a_text<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     for (said, violation) in [
         ("hello", Violation::NotJson),
         ("", Violation::NotJson),
@@ -313,7 +313,7 @@ pub async fn whoever_does_not_begin_with_a_proof_is_closed_without_a_text<R: Run
 pub async fn a_bad_proof_is_answered_401<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
     let mut bystander = Bystander::of(&mut echo).await;
-    let at = echo.handle.local_address();
+    let at = echo.handle.local_address().unwrap();
     let good = || authenticate(&wallet(), unix_millis());
     let with = |field: &str, value: Value| {
         let mut proof = good();

@@ -13,13 +13,13 @@ use tempfile::TempDir;
 use crate::support::*;
 
 /// Certificates of an authority that nobody else trusts.
-struct Authority {
+pub(crate) struct Authority {
     folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
@@ -28,7 +28,7 @@ impl Authority {
         Self { folder, issuer: Issuer::new(params, key) }
     }
 
-    fn ca(&self) -> PathBuf {
+    pub(crate) fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
@@ -44,7 +44,7 @@ impl Authority {
         (path("cert"), path("key"))
     }
 
-    fn server<R: Runtime>(&self, name: &str) -> ServerBuilder<R> {
+    pub(crate) fn server<R: Runtime>(&self, name: &str) -> ServerBuilder<R> {
         let (cert, key) = self.issue(name, |_| {});
         server().cert(cert).key(key)
     }
@@ -70,7 +70,7 @@ async fn complaint<R: Runtime>(builder: ClientBuilder<R>) -> String {
 pub async fn a_client_that_trusts_the_certificate_talks_over_tls<R: Runtime>() {
     let authority = Authority::new();
     let mut server = authority.server::<R>("127.0.0.1").bind().await.unwrap();
-    assert!(server.url().starts_with("wss://127.0.0.1:"));
+    assert!(server.url().unwrap().starts_with("wss://127.0.0.1:"));
     let builder = client_of(&server).ca(authority.ca());
     let (mut client, peer) = meet(&mut server, builder).await;
     let long = "x".repeat(900 << 10);
@@ -97,7 +97,7 @@ pub async fn a_client_that_trusts_the_certificate_talks_over_tls<R: Runtime>() {
 pub async fn a_url_may_say_wss_and_name_the_host<R: Runtime>() {
     let authority = Authority::new();
     let mut server = authority.server::<R>("localhost").bind().await.unwrap();
-    let url = format!("wss://localhost:{}", server.local_address().port());
+    let url = format!("wss://localhost:{}", server.local_address().unwrap().port());
     let builder = link_driver::Client::builder().url(&url).ca(authority.ca());
     let (client, _) = meet(&mut server, builder).await;
     client.close().soon::<R>().await;
@@ -221,7 +221,7 @@ pub async fn the_authentication_deadline_covers_the_tls_handshake<R: Runtime>() 
     let authority = Authority::new();
     let deadline = Duration::from_millis(200);
     let mut server = authority.server::<R>("127.0.0.1").auth_timeout(deadline).bind().await.unwrap();
-    let at = server.local_address();
+    let at = server.local_address().unwrap();
     let silent = script(move || {
         use std::io::Read as _;
         let mut socket = std::net::TcpStream::connect(at).unwrap();

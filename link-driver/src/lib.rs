@@ -30,18 +30,21 @@ mod wallet;
 
 pub use client::{
     Client, ClientBuilder, ClientError, ClientEvent, ClientHandle, ConnectError, ConnectionFailure,
-    DialError, FailureCause,
+    Destination, DialError, FailureCause,
 };
 pub use limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT};
 pub use outbox::SendError;
 pub use runtime::{Runtime, Timer};
 pub use server::{
-    AcceptError, BindError, Candidate, Peer, Server, ServerBuilder, ServerError, ServerEvent, ServerHandle,
-    Session, Verdict,
+    AcceptError, AttachError, BindError, Candidate, NoListener, Peer, Server, ServerBuilder, ServerError,
+    ServerEvent, ServerHandle, Session, Verdict,
 };
 #[cfg(feature = "tls")]
 pub use tls::TlsError;
 pub use wallet::{NoRandomness, new_wallet};
+
+/// For an HTTP server that upgrades by itself, and hands the stream to [`ServerHandle::attach`] afterwards.
+pub use link_websocket::{NotUpgraded, http, upgrade_response};
 
 /// rustls itself, for a configuration of one's own.
 #[cfg(feature = "tls")]

@@ -7,7 +7,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! smol::block_on(async {
 //!     let mut server = Server::builder().host([127, 0, 0, 1]).port(0).bind().await?;
-//!     let url = server.url();
+//!     let url = server.url()?;
 //!     smol::spawn(async move {
 //!         while let Some(event) = server.next().await {
 //!             if let ServerEvent::Message(client, message) = event {

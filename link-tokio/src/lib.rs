@@ -25,7 +25,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let mut server = Server::builder().host([127, 0, 0, 1]).port(0).bind().await?;
-//! # let port = server.local_address().port();
+//! # let port = server.local_address()?.port();
 //! # tokio::spawn(async move {
 //! #     while let Some(event) = server.next().await {
 //! #         if let ServerEvent::Message(client, message) = event { client.send(&message).unwrap(); }

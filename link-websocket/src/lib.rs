@@ -64,10 +64,10 @@ mod rationed;
 mod upgrade;
 mod websocket;
 
-pub use upgrade::{ClientUpgrade, MAX_HEAD, NotUpgraded, Progress, ServerUpgrade, request, respond};
+pub use upgrade::{ClientUpgrade, MAX_HEAD, NotUpgraded, Progress, ServerUpgrade, request, upgrade_response};
 pub use websocket::{Incoming, READ_BUFFER, WRITE_BATCH, WebSocket, WriteError};
 
-/// The types of HTTP requests and responses, for [`respond`].
+/// The types of HTTP requests and responses, for [`upgrade_response`].
 pub use tungstenite::http;
 
 /// What a server answers, in plain HTTP, when it has no place for a connection.

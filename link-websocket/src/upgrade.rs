@@ -171,7 +171,8 @@ impl ServerUpgrade {
                     return Err(NotUpgraded::Malformed("it goes on before it is answered".into()));
                 }
                 let mut answer = Vec::new();
-                write_response(&mut answer, &respond(&request)?).map_err(|error| NotUpgraded::of(&error))?;
+                write_response(&mut answer, &upgrade_response(&request)?)
+                    .map_err(|error| NotUpgraded::of(&error))?;
                 self.head = Vec::new();
                 self.answer = Some((answer, 0));
                 return Ok(());
@@ -205,7 +206,7 @@ impl ServerUpgrade {
 ///
 /// # Errors
 /// When this is no request for a WebSocket; [`NotUpgraded::status`] is what to answer then.
-pub fn respond<B>(request: &http::Request<B>) -> Result<http::Response<()>, NotUpgraded> {
+pub fn upgrade_response<B>(request: &http::Request<B>) -> Result<http::Response<()>, NotUpgraded> {
     create_response_with_body(request, || ()).map_err(|error| NotUpgraded::of(&error))
 }
 

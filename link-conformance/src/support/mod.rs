@@ -107,7 +107,7 @@ pub(crate) fn server<R: Runtime>() -> ServerBuilder<R> {
 
 /// A client of that server that comes back quickly.
 pub(crate) fn client<R: Runtime>(server: &ServerHandle<R>) -> ClientBuilder<R> {
-    client_at(server.local_address())
+    client_at(server.local_address().unwrap())
 }
 
 pub(crate) fn client_at<R: Runtime>(at: SocketAddr) -> ClientBuilder<R> {

@@ -1,29 +1,42 @@
 //! A client's options, and starting.
 
 use std::{
-    fmt,
+    fmt, io,
     marker::PhantomData,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use futures_channel::oneshot;
+use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::FutureExt;
 use link_core::{
     Address, Config, DEFAULT_AUTH_TIMEOUT, InvalidPrivateKey, PrivateKey, Reconnect, ReconnectPolicy, Wallet,
 };
+use link_websocket::http::{HeaderMap, HeaderName, HeaderValue, header::HOST};
 
 use super::{
     Client, ClientHandle, ConnectionFailure, DialError, Shared,
-    dial::Target,
+    dial::{Connector, Destination, Dialler, Target},
     run::{Run, Welcome},
 };
 use crate::{
     event_queue,
     limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT, Limits},
     runtime::Runtime,
+    transport::ByteStream,
     wallet::{Identity, IdentityError, NoRandomness, seed},
 };
+
+/// Headers by which a WebSocket comes to be. (A client of Link asks for no extension and no subprotocol.)
+const OWN_HEADERS: [&str; 6] = [
+    "connection",
+    "upgrade",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-extensions",
+    "sec-websocket-protocol",
+];
 
 /// A client's options. Each method's first sentence ends with its default.
 ///
@@ -33,6 +46,10 @@ pub struct ClientBuilder<R> {
     target: Target,
     /// What was wrong with the last URL, reported when the client starts.
     bad_url: Option<DialError>,
+    headers: HeaderMap,
+    /// What was wrong with a header, likewise.
+    bad_header: Option<ConnectError>,
+    connector: Option<Connector>,
     #[cfg(feature = "tls")]
     tls: crate::tls::ClientTls,
     identity: Identity,
@@ -66,6 +83,14 @@ pub enum ConnectError {
     /// The host is not one.
     #[error(transparent)]
     Target(DialError),
+    /// An extra header cannot be sent.
+    #[error("the header {name:?} cannot be sent: {reason}")]
+    Header {
+        /// Its name, as it was given.
+        name: String,
+        /// What is wrong with it. The value is not told: it may be a secret.
+        reason: &'static str,
+    },
     /// It was tried, and given up.
     #[error(transparent)]
     Failed(#[from] ConnectionFailure),
@@ -88,6 +113,9 @@ impl<R: Runtime> ClientBuilder<R> {
         Self {
             target: Target::default(),
             bad_url: None,
+            headers: HeaderMap::new(),
+            bad_header: None,
+            connector: None,
             #[cfg(feature = "tls")]
             tls: crate::tls::ClientTls::default(),
             identity: Identity::default(),
@@ -124,6 +152,54 @@ impl<R: Runtime> ClientBuilder<R> {
             Ok(target) => (self.target, self.bad_url) = (target, None),
             Err(error) => self.bad_url = Some(error),
         }
+        self
+    }
+
+    /// A header of the HTTP request, beside those of the WebSocket: none. Called again, one more. For a gateway that wants
+    /// an `Authorization`, say, or an `Origin`; `Host` may be set as well. A bad one is reported by
+    /// [`connect`](Self::connect) and [`start`](Self::start).
+    ///
+    /// The values are sent in the clear on `ws://`. They say nothing to a Link server: the wallet does.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        let bad = |reason| Some(ConnectError::Header { name: name.into(), reason });
+        match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            (Err(_), _) => self.bad_header = bad("this is no name of a header"),
+            (_, Err(_)) => self.bad_header = bad("its value has characters that no header may have"),
+            (Ok(key), _) if OWN_HEADERS.contains(&key.as_str()) => {
+                self.bad_header = bad("it belongs to the WebSocket");
+            }
+            (Ok(key), Ok(_)) if key == HOST && self.headers.contains_key(HOST) => {
+                self.bad_header = bad("there can be only one");
+            }
+            (Ok(key), Ok(value)) => drop(self.headers.append(key, value)),
+        }
+        self
+    }
+
+    /// How to connect to the server, in place of the runtime's own way: through a proxy, say, or a tunnel. TLS and the
+    /// WebSocket go over the stream that it returns, whatever kind that is. It is asked each time when the client dials,
+    /// and the [`connect_timeout`](Self::connect_timeout) goes on meanwhile.
+    ///
+    /// ```
+    /// # fn with<R: link_driver::Runtime>() -> link_driver::ClientBuilder<R> {
+    /// link_driver::Client::<R>::builder().host("link.example").connector(|destination| async move {
+    ///     let mut stream = R::connect("proxy.example", 3128).await?;
+    ///     // Here the proxy is asked for `destination.host` and `destination.port`.
+    ///     # let _ = (&mut stream, destination.host);
+    ///     Ok(stream)
+    /// })
+    /// # }
+    /// ```
+    pub fn connector<F, C, S>(mut self, connector: F) -> Self
+    where
+        F: Fn(Destination) -> C + Send + Sync + 'static,
+        C: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.connector = Some(Arc::new(move |destination| {
+            let connecting = connector(destination);
+            async move { connecting.await.map(|stream| Box::new(stream) as Box<dyn ByteStream>) }.boxed()
+        }));
         self
     }
 
@@ -280,6 +356,9 @@ impl<R: Runtime> ClientBuilder<R> {
             Some(error) => Err(error),
         }
         .map_err(ConnectError::Target)?;
+        if let Some(error) = self.bad_header {
+            return Err(error);
+        }
         #[cfg(feature = "tls")]
         let tls = match target.tls {
             true => Some(futures_rustls::TlsConnector::from(self.tls.resolve()?)),
@@ -307,10 +386,14 @@ impl<R: Runtime> ClientBuilder<R> {
         let run = Run {
             shared: shared.clone(),
             limits: Limits::new(&config, self.max_send_queue),
-            target,
-            #[cfg(feature = "tls")]
-            tls,
-            connect_timeout: self.connect_timeout,
+            dialler: Arc::new(Dialler {
+                target,
+                headers: self.headers,
+                connector: self.connector,
+                #[cfg(feature = "tls")]
+                tls,
+                timeout: self.connect_timeout,
+            }),
             send_timeout: self.send_timeout,
             config: Arc::new(config),
             reconnect: Reconnect::new(self.reconnect, seed()),

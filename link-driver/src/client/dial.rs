@@ -2,16 +2,17 @@
 
 use std::{io, net::Ipv6Addr, sync::Arc, time::Duration};
 
-use link_core::Instant;
-use tungstenite::{
-    client::IntoClientRequest,
-    error::ProtocolError,
-    handshake::client::Request,
-    http::{Uri, uri::InvalidUri},
-};
+use futures_util::future::BoxFuture;
+use link_websocket::http::{HeaderMap, Uri, uri::InvalidUri};
+use tungstenite::{error::ProtocolError, handshake::client::Request};
 
 use crate::{
-    DEFAULT_PORT, limits::Limits, line::within, runtime::Runtime, socket::WebSocket, transport::Transport,
+    DEFAULT_PORT,
+    limits::Limits,
+    line::within,
+    runtime::{self, Runtime},
+    socket::WebSocket,
+    transport::{ByteStream, Dialled, Transport},
 };
 
 /// Where a client dials.
@@ -30,6 +31,32 @@ impl Default for Target {
     fn default() -> Self {
         Self { host: "localhost".into(), port: DEFAULT_PORT, path: "/".into(), tls: false }
     }
+}
+
+/// Where a [`connector`](super::ClientBuilder::connector) is to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Destination {
+    /// The host's name or IP address, as the program gave it.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// How the program connects, when it does so itself.
+pub(super) type Connector =
+    Arc<dyn Fn(Destination) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> + Send + Sync>;
+
+/// All that it takes to open a WebSocket, again and again.
+#[derive(Clone)]
+pub(super) struct Dialler {
+    pub(super) target: Target,
+    pub(super) headers: HeaderMap,
+    /// `None` for the runtime's own way.
+    pub(super) connector: Option<Connector>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<futures_rustls::TlsConnector>,
+    pub(super) timeout: Duration,
 }
 
 /// Why no connection came to be.
@@ -115,10 +142,18 @@ impl Target {
         Ok(Self { host: host.into(), port, path: path.into(), tls })
     }
 
-    fn request(&self) -> Result<Request, DialError> {
-        format!("{}://{self}{}", if self.tls { "wss" } else { "ws" }, self.path)
-            .into_client_request()
-            .map_err(|error| DialError::Target { target: self.to_string(), reason: error.to_string() })
+    fn request(&self, headers: &HeaderMap) -> Result<Request, DialError> {
+        let url = format!("{}://{self}{}", if self.tls { "wss" } else { "ws" }, self.path);
+        let mut request = link_websocket::request(&url)
+            .map_err(|error| DialError::Target { target: self.to_string(), reason: error.to_string() })?;
+        // One that is there already, such as `Host`, gives way; one that is given twice is sent twice.
+        for name in headers.keys() {
+            request.headers_mut().remove(name);
+            for value in headers.get_all(name) {
+                request.headers_mut().append(name, value.clone());
+            }
+        }
+        Ok(request)
     }
 
     /// Whether it can be dialled at all.
@@ -134,7 +169,7 @@ impl Target {
             });
         }
         let target = Self { host: host.into(), ..self };
-        target.request()?;
+        target.request(&HeaderMap::new())?;
         Ok(target)
     }
 }
@@ -147,37 +182,48 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// Opens a WebSocket.
-pub(super) async fn dial<R: Runtime>(
-    target: &Target,
-    started: Instant,
-    timeout: Duration,
-    limits: &Limits,
-    #[cfg(feature = "tls")] tls: Option<&futures_rustls::TlsConnector>,
-) -> Result<WebSocket<Transport<R::Stream>>, DialError> {
-    let work = async {
-        let request = target.request()?;
-        let stream = R::connect(&target.host, target.port)
-            .await
-            .map_err(|error| DialError::Connect { target: target.to_string(), error: Arc::new(error) })?;
-        #[cfg(feature = "tls")]
-        let stream = secure(target, stream, tls).await?;
-        #[cfg(not(feature = "tls"))]
-        let stream = Transport::Plain(stream);
-        WebSocket::client(stream, request, limits).await.map_err(|error| DialError::Upgrade {
-            target: target.to_string(),
-            answer: match error {
-                // Something that is no HTTP at all: an alert, if the server speaks TLS.
-                tungstenite::Error::Protocol(ProtocolError::HttparseError(_)) if !target.tls => {
-                    "it does not answer in HTTP; if it speaks TLS, use `wss://`".into()
-                }
-                error => error.to_string(),
-            },
-        })
-    };
-    match within::<R, _>(started, timeout, work).await {
-        Some(outcome) => outcome,
-        None => Err(DialError::Timeout { target: target.to_string(), timeout }),
+impl Dialler {
+    /// Opens a WebSocket.
+    pub(super) async fn dial<R: Runtime>(
+        &self,
+        limits: &Limits,
+    ) -> Result<WebSocket<Transport<Dialled<R::Stream>>>, DialError> {
+        let Self { target, timeout, .. } = self;
+        let work = async {
+            let request = target.request(&self.headers)?;
+            let stream = self
+                .connect::<R>()
+                .await
+                .map_err(|error| DialError::Connect { target: target.to_string(), error: Arc::new(error) })?;
+            #[cfg(feature = "tls")]
+            let stream = secure(target, stream, self.tls.as_ref()).await?;
+            #[cfg(not(feature = "tls"))]
+            let stream = Transport::Plain(stream);
+            WebSocket::client(stream, request, limits).await.map_err(|error| DialError::Upgrade {
+                target: target.to_string(),
+                answer: match error {
+                    // Something that is no HTTP at all: an alert, if the server speaks TLS.
+                    tungstenite::Error::Protocol(ProtocolError::HttparseError(_)) if !target.tls => {
+                        "it does not answer in HTTP; if it speaks TLS, use `wss://`".into()
+                    }
+                    error => error.to_string(),
+                },
+            })
+        };
+        match within::<R, _>(runtime::now::<R>().mono, *timeout, work).await {
+            Some(outcome) => outcome,
+            None => Err(DialError::Timeout { target: target.to_string(), timeout: *timeout }),
+        }
+    }
+
+    async fn connect<R: Runtime>(&self) -> io::Result<Dialled<R::Stream>> {
+        let Target { host, port, .. } = &self.target;
+        match &self.connector {
+            None => R::connect(host, *port).await.map(Dialled::Own),
+            Some(connector) => {
+                connector(Destination { host: host.clone(), port: *port }).await.map(Dialled::Foreign)
+            }
+        }
     }
 }
 

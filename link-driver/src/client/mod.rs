@@ -33,7 +33,7 @@ use crate::{
     runtime::Runtime,
 };
 pub use builder::{ClientBuilder, ConnectError};
-pub use dial::DialError;
+pub use dial::{Destination, DialError};
 
 /// A client, as a stream of its events. Dropping it disconnects.
 ///

@@ -8,9 +8,8 @@ use link_core::{Config, Connection, GiveUp, Next, Reconnect};
 use tracing::debug;
 
 use super::{
-    ClientError, ClientEvent, ConnectionFailure, FailureCause, Shared,
-    attendant::ClientAttendant,
-    dial::{Target, dial},
+    ClientError, ClientEvent, ConnectionFailure, FailureCause, Shared, attendant::ClientAttendant,
+    dial::Dialler,
 };
 use crate::{
     event_queue::EventQueue,
@@ -25,10 +24,7 @@ pub(super) struct Run {
     pub(super) shared: Arc<Shared>,
     pub(super) config: Arc<Config>,
     pub(super) limits: Limits,
-    pub(super) target: Target,
-    #[cfg(feature = "tls")]
-    pub(super) tls: Option<futures_rustls::TlsConnector>,
-    pub(super) connect_timeout: Duration,
+    pub(super) dialler: Arc<Dialler>,
     pub(super) send_timeout: Duration,
     pub(super) reconnect: Reconnect,
     pub(super) events: EventQueue<ClientEvent>,
@@ -116,16 +112,8 @@ impl Run {
     /// Dials once, and drives what came of it to its end.
     async fn session<R: Runtime>(&mut self) -> Result<FailureCause, Stopped> {
         self.reconnect.dialled();
-        let (target, limits, timeout) = (self.target.clone(), self.limits, self.connect_timeout);
-        #[cfg(feature = "tls")]
-        let tls = self.tls.clone();
-        let dialling = async move {
-            let started = runtime::now::<R>().mono;
-            #[cfg(feature = "tls")]
-            return dial::<R>(&target, started, timeout, &limits, tls.as_ref()).await;
-            #[cfg(not(feature = "tls"))]
-            dial::<R>(&target, started, timeout, &limits).await
-        };
+        let (dialler, limits) = (self.dialler.clone(), self.limits);
+        let dialling = async move { dialler.dial::<R>(&limits).await };
         let socket = match self.unless_stopped(dialling).await? {
             Ok(socket) => socket,
             Err(error) => {

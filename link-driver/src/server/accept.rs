@@ -12,13 +12,19 @@ use std::{
 
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
-use futures_util::future::{self, Either, select};
-use link_core::{CloseReason, Config, Connection, Event, Overload, Status, Violation};
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{self, BoxFuture, Either, select},
+};
+#[cfg(feature = "tls")]
+use link_core::Violation;
+use link_core::{CloseReason, Config, Connection, ConnectionId, Event, Now, Overload, Status};
 use link_websocket::OVERLOADED;
 use tracing::{debug, warn};
 
 use super::{
-    ServerError, ServerEvent,
+    AttachError, ServerError, ServerEvent,
     attendant::ServerAttendant,
     builder::Check,
     registry::{Arrival, Registry},
@@ -28,7 +34,7 @@ use crate::{
     event_queue::EventSender,
     limits::Limits,
     line::{Attendant, LINGER, drive, within},
-    outbox::outbox,
+    outbox::{Commands, outbox},
     runtime::{self, Runtime},
     socket::{self, WebSocket},
     transport::Transport,
@@ -54,7 +60,10 @@ pub(super) struct Shared {
     pub(super) session_capacity: usize,
     pub(super) check: Option<Check>,
     pub(super) registry: Registry,
-    pub(super) local_address: SocketAddr,
+    /// `None` without a listener.
+    pub(super) local_address: Option<SocketAddr>,
+    /// Streams that somebody else has upgraded, on their way to the accepting task.
+    pub(super) attaching: mpsc::UnboundedSender<Attached>,
     /// Taken when the server is told to close.
     pub(super) close: Mutex<Option<oneshot::Sender<Infallible>>>,
     /// Ready when everything has ended.
@@ -86,25 +95,66 @@ impl Face {
     }
 }
 
+/// Where connections come from, until it is time to close.
+pub(super) struct Sources<L> {
+    pub(super) listener: Option<L>,
+    pub(super) attached: mpsc::UnboundedReceiver<Attached>,
+    pub(super) closing: oneshot::Receiver<Infallible>,
+}
+
+/// A stream that somebody else has upgraded, and that waits to be served.
+pub(super) struct Attached {
+    id: ConnectionId,
+    serve: Box<dyn FnOnce(Face) -> BoxFuture<'static, ()> + Send>,
+}
+
+/// Takes a place for a stream, and hands it to the accepting task.
+pub(super) fn attach<R: Runtime, S>(
+    shared: &Arc<Shared>,
+    stream: S,
+    remote_address: SocketAddr,
+) -> Result<ConnectionId, AttachError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let arrival = shared.registry.arrive(remote_address.ip()).ok_or(AttachError::Closed)??;
+    let (id, started, guest) = (arrival.id, runtime::now::<R>(), shared.clone());
+    let serve = Box::new(move |face: Face| {
+        Guest::new(guest, arrival, remote_address, &face).converse::<R, S>(stream, started).boxed()
+    });
+    if shared.attaching.unbounded_send(Attached { id, serve }).is_err() {
+        shared.registry.release(id);
+        return Err(AttachError::Closed);
+    }
+    Ok(id)
+}
+
 /// Lives as long as the server. `_gone` is dropped, which is its signal, when all has ended.
 pub(super) async fn run<R: Runtime>(
     shared: Arc<Shared>,
-    mut listener: R::Listener,
+    mut sources: Sources<R::Listener>,
     decided: oneshot::Receiver<Face>,
-    mut closing: oneshot::Receiver<Infallible>,
     _gone: oneshot::Sender<Infallible>,
 ) {
-    let face = match select(decided, &mut closing).await {
-        Either::Left((Ok(face), _)) => face,
+    let face = match select(decided, &mut sources.closing).await {
+        Either::Left((Ok(face), _)) => Some(face),
         // Closed, or dropped, before anybody wanted a client.
-        _ => return,
+        _ => None,
     };
     let (alive, mut dead) = mpsc::channel::<Infallible>(0);
-    accept_all::<R>(&shared, &mut listener, &face, &alive, closing).await;
-    drop((listener, alive));
+    if let Some(face) = &face {
+        accept_all::<R>(&shared, &mut sources, face, &alive).await;
+    }
+    let Sources { listener, mut attached, .. } = sources;
+    // Those who still wait will not be served.
+    attached.close();
+    while let Ok(Attached { id, .. }) = attached.try_recv() {
+        shared.registry.release(id);
+    }
+    drop((listener, attached, alive));
     let patience = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(CLOSE_PATIENCE));
     select(pin!(poll_fn(|cx| Pin::new(&mut dead).poll_next(cx))), pin!(patience)).await;
-    if let Face::Events(events) = face {
+    if let Some(Face::Events(events)) = face {
         let mut events = events.queue();
         events.push(ServerEvent::Close);
         let patience = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(LINGER));
@@ -112,58 +162,88 @@ pub(super) async fn run<R: Runtime>(
     }
 }
 
+/// What the accepting task waits for.
+enum Next<S> {
+    Accepted(io::Result<(S, SocketAddr)>),
+    Attached(Attached),
+    Closing,
+}
+
+impl<L: Send + 'static> Sources<L> {
+    async fn next<R: Runtime<Listener = L>>(&mut self) -> Next<R::Stream> {
+        let Self { listener, attached, closing } = self;
+        let accepted = pin!(async {
+            match listener {
+                Some(listener) => R::accept(listener).await,
+                None => future::pending().await,
+            }
+        });
+        match select(select(attached.next(), accepted), closing).await {
+            Either::Left((Either::Left((Some(attached), _)), _)) => Next::Attached(attached),
+            Either::Left((Either::Right((accepted, _)), _)) => Next::Accepted(accepted),
+            // The other end of `attached` lives as long as the server.
+            Either::Left((Either::Left((None, _)), _)) | Either::Right(_) => Next::Closing,
+        }
+    }
+}
+
 async fn accept_all<R: Runtime>(
     shared: &Arc<Shared>,
-    listener: &mut R::Listener,
+    sources: &mut Sources<R::Listener>,
     face: &Face,
     alive: &mpsc::Sender<Infallible>,
-    mut closing: oneshot::Receiver<Infallible>,
 ) {
     let mut turned_away = TurnedAway::default();
     loop {
         // While the program is behind, nobody new comes in: their events would have to wait somewhere.
         while face.is_full() {
-            if closed_within::<R>(&mut closing, FULL_PAUSE).await {
+            if closed_within::<R>(&mut sources.closing, FULL_PAUSE).await {
                 return;
             }
         }
-        let accepted = match select(pin!(R::accept(listener)), &mut closing).await {
-            Either::Left((accepted, _)) => accepted,
-            Either::Right(_) => return,
-        };
-        match accepted {
-            Ok((stream, remote_address)) => match shared.registry.arrive(remote_address.ip()) {
-                Some(Ok(arrival)) => {
-                    let (shared, face, alive) = (shared.clone(), face.clone(), alive.clone());
-                    R::spawn(async move {
-                        serve::<R>(shared, stream, remote_address, arrival, face).await;
-                        drop(alive);
-                    });
+        match sources.next::<R>().await {
+            Next::Closing => return,
+            Next::Attached(Attached { serve, .. }) => spawn::<R>(serve(face.clone()), alive),
+            Next::Accepted(Ok((stream, remote_address))) => {
+                match shared.registry.arrive(remote_address.ip()) {
+                    Some(Ok(arrival)) => {
+                        let guest = Guest::new(shared.clone(), arrival, remote_address, face);
+                        spawn::<R>(guest.serve::<R>(stream), alive);
+                    }
+                    Some(Err(overload)) => {
+                        debug!(remote = %remote_address, %overload, "turned away");
+                        turn_away(stream).await;
+                        turned_away.note::<R>(face, remote_address, overload);
+                    }
+                    None => return,
                 }
-                Some(Err(overload)) => {
-                    debug!(remote = %remote_address, %overload, "turned away");
-                    turn_away(stream).await;
-                    turned_away.note::<R>(face, remote_address, overload);
-                }
-                None => return,
-            },
+            }
             // The peer's own doing: it was gone before it was accepted.
-            Err(error)
+            Next::Accepted(Err(error))
                 if matches!(
                     error.kind(),
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
                 ) => {}
-            Err(error) => {
+            Next::Accepted(Err(error)) => {
                 warn!(%error, "cannot accept");
                 if let Face::Events(events) = face {
                     events.queue().push_if_ready(ServerEvent::Error(ServerError::Accept(error)));
                 }
-                if closed_within::<R>(&mut closing, ACCEPT_PAUSE).await {
+                if closed_within::<R>(&mut sources.closing, ACCEPT_PAUSE).await {
                     return;
                 }
             }
         }
     }
+}
+
+/// Starts the task of one connection, which is alive until it ends.
+fn spawn<R: Runtime>(served: impl Future<Output = ()> + Send + 'static, alive: &mpsc::Sender<Infallible>) {
+    let alive = alive.clone();
+    R::spawn(async move {
+        served.await;
+        drop(alive);
+    });
 }
 
 /// Tells the program of connections that were turned away, at most once a second.
@@ -197,7 +277,7 @@ async fn closed_within<R: Runtime>(closing: &mut oneshot::Receiver<Infallible>, 
 }
 
 /// Says that there is no place, as far as that goes without waiting for anybody.
-async fn turn_away<S: futures_io::AsyncWrite + Unpin>(mut stream: S) {
+async fn turn_away<S: AsyncWrite + Unpin>(mut stream: S) {
     poll_fn(|cx| {
         let _ = Pin::new(&mut stream).poll_write(cx, OVERLOADED.as_bytes());
         std::task::Poll::Ready(())
@@ -205,35 +285,48 @@ async fn turn_away<S: futures_io::AsyncWrite + Unpin>(mut stream: S) {
     .await;
 }
 
-/// One transport, from its acceptance to its end.
-async fn serve<R: Runtime>(
+/// One connection, from its acceptance to its end.
+struct Guest {
     shared: Arc<Shared>,
-    stream: R::Stream,
-    remote_address: SocketAddr,
-    arrival: Arrival,
-    face: Face,
-) {
-    let accepted = runtime::now::<R>();
-    let (outbox, mut commands) = outbox(shared.limits);
-    let mut attendant = ServerAttendant::new(shared.clone(), arrival, remote_address, outbox, &face);
-    drop(face);
-    match open::<R>(&shared, stream, accepted.mono, &mut attendant).await {
-        Ok(stream) => {
-            attendant.connected();
-            let socket = WebSocket::server(stream, &shared.limits);
+    commands: Commands,
+    attendant: ServerAttendant,
+}
+
+impl Guest {
+    fn new(shared: Arc<Shared>, arrival: Arrival, remote_address: SocketAddr, face: &Face) -> Self {
+        let (outbox, commands) = outbox(shared.limits);
+        let attendant = ServerAttendant::new(shared.clone(), arrival, remote_address, outbox, face);
+        Self { shared, commands, attendant }
+    }
+
+    /// From a transport that was just accepted.
+    async fn serve<R: Runtime>(mut self, stream: R::Stream) {
+        let started = runtime::now::<R>();
+        match open::<R>(&self.shared, stream, started.mono, &mut self.attendant).await {
             // The deadline counts from the acceptance, so that it covers the upgrade as well.
-            let connection = Connection::server(shared.config.clone(), accepted);
-            let send_timeout = shared.send_timeout;
-            drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, send_timeout).await;
-        }
-        Err(NotOpen { reason, answer }) => {
-            attendant.attend(Event::Closed { reason }, runtime::now::<R>());
-            if let Some((mut stream, text)) = answer {
-                let started = runtime::now::<R>().mono;
-                within::<R, _>(started, LINGER, socket::answer(&mut stream, text)).await;
+            Ok(stream) => self.converse::<R, _>(stream, started).await,
+            Err(NotOpen { reason, answer }) => {
+                let Self { mut attendant, .. } = self;
+                attendant.attend(Event::Closed { reason }, runtime::now::<R>());
+                if let Some((mut stream, text)) = answer {
+                    let started = runtime::now::<R>().mono;
+                    within::<R, _>(started, LINGER, socket::answer(&mut stream, text)).await;
+                }
+                poll_fn(|cx| attendant.poll_told(cx)).await;
             }
-            poll_fn(|cx| attendant.poll_told(cx)).await;
         }
+    }
+
+    /// From a WebSocket that is open.
+    async fn converse<R: Runtime, S>(self, stream: S, started: Now)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Self { shared, mut commands, mut attendant } = self;
+        attendant.connected();
+        let socket = WebSocket::server(stream, &shared.limits);
+        let connection = Connection::server(shared.config.clone(), started);
+        drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, shared.send_timeout).await;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     collections::BTreeSet,
+    convert::Infallible,
     fmt,
     future::Future,
     io,
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use futures_channel::oneshot;
+use futures_channel::{mpsc, oneshot};
 use futures_util::FutureExt;
 use link_core::{
     Address, AdmissionConfig, Config, DEFAULT_AUTH_TIMEOUT, InvalidPrivateKey, PrivateKey, Refusal, Wallet,
@@ -21,7 +22,7 @@ use link_core::{
 
 use super::{
     Face, Server, ServerHandle,
-    accept::{self, Shared},
+    accept::{self, Attached, Shared, Sources},
     peer::Data,
     registry::Registry,
 };
@@ -34,10 +35,11 @@ use crate::{
 
 /// Messages of one session that wait for its task, at most.
 const SESSION_CAPACITY: usize = 64;
+
 /// A server's options. Each method's first sentence ends with its default.
 ///
 /// A zero time-out or interval switches that guard off.
-#[must_use = "a builder does nothing until `bind`"]
+#[must_use = "a builder does nothing until `bind`, `listen` or `start`"]
 pub struct ServerBuilder<R> {
     address: SocketAddr,
     identity: Identity,
@@ -201,7 +203,7 @@ impl<R: Runtime> ServerBuilder<R> {
     }
 
     /// The private key of the server in hex, which wins over [`wallet`](Self::wallet): none. A bad one is
-    /// reported by [`bind`](Self::bind).
+    /// reported when the server starts.
     pub fn private_key(mut self, hex: &str) -> Self {
         self.identity.private_key = Some(PrivateKey::from_hex(hex));
         self
@@ -322,9 +324,38 @@ impl<R: Runtime> ServerBuilder<R> {
     /// Starts to listen. Nobody is accepted until the server is first polled.
     ///
     /// # Errors
-    /// When the key is none, or the address cannot be listened at; the error says what to do.
+    /// When an option is bad, or the address cannot be listened at; the error says what to do.
     pub async fn bind(self) -> Result<Server<R>, BindError> {
-        let Self { address, identity, config, mut admission, .. } = self;
+        let address = self.address;
+        let launch = self.ready()?;
+        let listener = R::bind(address).await.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse { address },
+            _ => BindError::Listen { address, error },
+        })?;
+        launch.with(listener, address)
+    }
+
+    /// Starts with a listener that somebody else has bound (`host` and `port` then mean nothing): one that was handed
+    /// down by a supervisor, say, or has socket options of its own. Nobody is accepted until the server is first polled.
+    ///
+    /// # Errors
+    /// When an option is bad, or the listener does not know where it listens.
+    pub fn listen(self, listener: R::Listener) -> Result<Server<R>, BindError> {
+        let address = self.address;
+        self.ready()?.with(listener, address)
+    }
+
+    /// Starts without a listener: connections come by [`ServerHandle::attach`] only.
+    ///
+    /// # Errors
+    /// When an option is bad.
+    pub fn start(self) -> Result<Server<R>, BindError> {
+        Ok(self.ready()?.launch(None))
+    }
+
+    /// Checks every option that can be checked without a listener.
+    fn ready(self) -> Result<Launch<R>, BindError> {
+        let Self { identity, config, mut admission, .. } = self;
         let wallet = identity.resolve()?;
         let mut core = Config::server(wallet);
         core.auth_timeout = config.auth_timeout;
@@ -340,17 +371,10 @@ impl<R: Runtime> ServerBuilder<R> {
         #[cfg(feature = "tls")]
         let tls = self.tls.resolve()?.map(futures_rustls::TlsAcceptor::from);
 
-        let listener = R::bind(address).await.map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => BindError::InUse { address },
-            _ => BindError::Listen { address, error },
-        })?;
-        let local_address =
-            R::local_address(&listener).map_err(|error| BindError::Listen { address, error })?;
-
         let (close, closing) = oneshot::channel();
         let (gone_sender, gone) = oneshot::channel();
-        let (decision, decided) = oneshot::channel();
-        let shared = Arc::new(Shared {
+        let (attaching, attached) = mpsc::unbounded();
+        let shared = Shared {
             limits: Limits::new(&core, self.max_send_queue),
             send_timeout: self.send_timeout,
             config: Arc::new(core),
@@ -360,12 +384,38 @@ impl<R: Runtime> ServerBuilder<R> {
             #[cfg(feature = "tls")]
             tls,
             registry: Registry::new(admission),
-            local_address,
+            local_address: None,
+            attaching,
             close: Mutex::new(Some(close)),
             gone: gone.shared(),
-        });
-        R::spawn(accept::run::<R>(shared.clone(), listener, decided, closing, gone_sender));
-        Ok(Server { handle: ServerHandle { shared, runtime: PhantomData }, face: Face::Undecided(decision) })
+        };
+        Ok(Launch { shared, attached, closing, gone: gone_sender, runtime: PhantomData })
+    }
+}
+
+/// A server that lacks nothing but its listener, if it is to have one.
+struct Launch<R> {
+    shared: Shared,
+    attached: mpsc::UnboundedReceiver<Attached>,
+    closing: oneshot::Receiver<Infallible>,
+    gone: oneshot::Sender<Infallible>,
+    runtime: PhantomData<fn() -> R>,
+}
+
+impl<R: Runtime> Launch<R> {
+    fn with(mut self, listener: R::Listener, address: SocketAddr) -> Result<Server<R>, BindError> {
+        let local = R::local_address(&listener).map_err(|error| BindError::Listen { address, error })?;
+        self.shared.local_address = Some(local);
+        Ok(self.launch(Some(listener)))
+    }
+
+    fn launch(self, listener: Option<R::Listener>) -> Server<R> {
+        let Self { shared, attached, closing, gone, .. } = self;
+        let (decision, decided) = oneshot::channel();
+        let shared = Arc::new(shared);
+        let sources = Sources { listener, attached, closing };
+        R::spawn(accept::run::<R>(shared.clone(), sources, decided, gone));
+        Server { handle: ServerHandle { shared, runtime: PhantomData }, face: Face::Undecided(decision) }
     }
 }
 

@@ -30,6 +30,7 @@ use std::{
 
 use futures_channel::oneshot;
 use futures_core::Stream;
+use futures_io::{AsyncRead, AsyncWrite};
 use link_core::{Address, CloseReason, ConnectionId, IntoMessage, Message, Overload, Violation};
 
 use crate::{
@@ -135,6 +136,23 @@ pub enum AcceptError {
     UsedAsStream,
 }
 
+/// Why a stream was not taken. It has been dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// The server is closed.
+    #[error("the server is closed")]
+    Closed,
+    /// Too many connections are unauthenticated already.
+    #[error(transparent)]
+    Overload(#[from] Overload),
+}
+
+/// The server has no listener of its own: it was [started](ServerBuilder::start) without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this server has no listener of its own, so there is no address to connect to")]
+pub struct NoListener;
+
 impl<R: Runtime> Server<R> {
     /// The options, with their defaults.
     pub fn builder() -> ServerBuilder<R> {
@@ -218,7 +236,7 @@ impl<R: Runtime> Drop for Server<R> {
 
 impl<R: Runtime> fmt::Debug for Server<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("address", &self.address()).field("url", &self.url()).finish()
+        f.debug_struct("Server").field("address", &self.address()).field("url", &self.url().ok()).finish()
     }
 }
 
@@ -235,14 +253,20 @@ impl<R: Runtime> ServerHandle<R> {
     }
 
     /// Where it listens.
-    pub fn local_address(&self) -> SocketAddr {
-        self.shared.local_address
+    ///
+    /// # Errors
+    /// When it has no listener of its own.
+    pub fn local_address(&self) -> Result<SocketAddr, NoListener> {
+        self.shared.local_address.ok_or(NoListener)
     }
 
     /// Where a client finds it, such as `ws://127.0.0.1:3793`. A server that listens everywhere names the
     /// loopback.
-    pub fn url(&self) -> String {
-        let mut address = self.shared.local_address;
+    ///
+    /// # Errors
+    /// When it has no listener of its own.
+    pub fn url(&self) -> Result<String, NoListener> {
+        let mut address = self.local_address()?;
         if address.ip().is_unspecified() {
             address.set_ip(match address {
                 SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -251,9 +275,26 @@ impl<R: Runtime> ServerHandle<R> {
         }
         #[cfg(feature = "tls")]
         if self.shared.tls.is_some() {
-            return format!("wss://{address}");
+            return Ok(format!("wss://{address}"));
         }
-        format!("ws://{address}")
+        Ok(format!("ws://{address}"))
+    }
+
+    /// Takes a stream that somebody else has upgraded to a WebSocket: an HTTP server, say, that has Link at one of its
+    /// paths. ([`upgrade_response`](crate::upgrade_response) says what it answers to the request.) From here on the
+    /// connection is like every other one. Its authentication deadline begins now.
+    ///
+    /// The stream has to hand out first whatever was read ahead of it. Like a connection that waits at a listener, it
+    /// waits until the server is first polled, and while the program is behind with its events. What secures it is the
+    /// affair of who upgraded it; the server's own TLS is for its listener.
+    ///
+    /// # Errors
+    /// When the server is closed, or has no place for another one that is not authenticated.
+    pub fn attach<S>(&self, stream: S, remote_address: SocketAddr) -> Result<ConnectionId, AttachError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        accept::attach::<R, S>(&self.shared, stream, remote_address)
     }
 
     /// The clients that are connected, in no particular order.
@@ -318,6 +359,9 @@ impl<R: Runtime> Clone for ServerHandle<R> {
 
 impl<R: Runtime> fmt::Debug for ServerHandle<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerHandle").field("address", &self.address()).field("url", &self.url()).finish()
+        f.debug_struct("ServerHandle")
+            .field("address", &self.address())
+            .field("url", &self.url().ok())
+            .finish()
     }
 }
