@@ -39,6 +39,7 @@ pub mod queues;
 pub mod reconnecting;
 pub mod refusals;
 pub mod sessions;
+pub mod stats;
 pub mod story;
 pub mod strangers;
 mod support;
@@ -233,6 +234,10 @@ macro_rules! conformance {
                 a_connector_is_asked_each_time_and_its_stream_is_used
                 tls_goes_over_a_connectors_stream_as_well
                 what_a_connector_says_or_does_not_say_is_told;
+            stats:
+                a_fresh_server_has_counted_nothing
+                messages_and_bytes_are_counted_both_ways
+                each_connection_is_counted_in_one_place_by_how_it_ended;
             tls:
                 a_client_that_trusts_the_certificate_talks_over_tls
                 a_url_may_say_wss_and_name_the_host

@@ -59,6 +59,16 @@ pub enum Overload {
     UnauthenticatedFromIp,
 }
 
+impl Overload {
+    /// A short name that stays the same: for logs and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "too_many_unauthenticated",
+            Self::UnauthenticatedFromIp => "too_many_unauthenticated_from_ip",
+        }
+    }
+}
+
 /// What an admission did to the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admitted {

@@ -91,6 +91,23 @@ impl Violation {
         }
     }
 
+    /// A short name that stays the same, such as `stale_proof`: for logs and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NotJson => "not_json",
+            Self::UnexpectedMessage => "unexpected_message",
+            Self::MalformedProof => "malformed_proof",
+            Self::StaleProof => "stale_proof",
+            Self::BadSignature => "bad_signature",
+            Self::Reflected => "reflected",
+            Self::UnexpectedServer(_) => "unexpected_server",
+            Self::MessageTooLarge { .. } => "message_too_large",
+            Self::NotUtf8 => "not_utf8",
+            Self::WebSocket => "websocket",
+            Self::Tls => "tls",
+        }
+    }
+
     /// The close code that goes with it.
     pub const fn close_code(self) -> u16 {
         match (self.status(), self) {
@@ -122,6 +139,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// A short name that stays the same, such as `not_whitelisted`: for logs and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Replayed => "replayed",
+            Self::NotWhitelisted => "not_whitelisted",
+            Self::Denied => "denied",
+            Self::AlreadyConnected => "already_connected",
+        }
+    }
+
     /// The status text it is answered with.
     pub const fn status(self) -> Status {
         match self {
@@ -213,6 +240,24 @@ impl CloseReason {
             | Self::Replaced
             | Self::Refused(_)
             | Self::RefusedByServer(_) => false,
+        }
+    }
+
+    /// A short name that stays the same, such as `idle`, or that of the [`Refusal`] or [`Violation`]: for logs and metrics,
+    /// where the text of an error would make a new series each time.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::ShuttingDown => "shutting_down",
+            Self::PeerClosed { .. } => "peer_closed",
+            Self::Lost => "lost",
+            Self::AuthenticationTimeout(_) => "authentication_timeout",
+            Self::Idle(_) => "idle",
+            Self::Replaced => "replaced",
+            Self::Refused(refusal) => refusal.label(),
+            Self::RefusedByServer(_) => "refused_by_server",
+            Self::Violation(violation) => violation.label(),
+            Self::SlowPeer => "slow_peer",
         }
     }
 

@@ -4,7 +4,9 @@
 
 mod support;
 
-use link_core::{AdmissionConfig, CloseReason, Frame, Refusal, Role, Status, Violation, close_code};
+use link_core::{
+    AdmissionConfig, CloseReason, Frame, Overload, Refusal, Role, Status, Violation, close_code,
+};
 use support::*;
 
 /// The table of `WIRE.md`, each text as it is before authentication and after it.
@@ -354,6 +356,46 @@ fn only_what_may_end_otherwise_is_worth_another_try() {
     ] {
         assert_eq!((reason.is_retryable(), reason.is_refusal()), (retryable, refusal), "{reason}");
     }
+}
+
+#[test]
+fn each_reason_has_a_label_of_its_own_that_stays_the_same() {
+    // Metrics and alerts of users hang on these: a change here is a breaking one.
+    let server = wallet(7).address();
+    let time = core::time::Duration::from_secs(5);
+    let labels = [
+        (CloseReason::Local, "local"),
+        (CloseReason::ShuttingDown, "shutting_down"),
+        (CloseReason::PeerClosed { code: Some(1000) }, "peer_closed"),
+        (CloseReason::Lost, "lost"),
+        (CloseReason::AuthenticationTimeout(time), "authentication_timeout"),
+        (CloseReason::Idle(time), "idle"),
+        (CloseReason::Replaced, "replaced"),
+        (Refusal::Replayed.into(), "replayed"),
+        (Refusal::NotWhitelisted.into(), "not_whitelisted"),
+        (Refusal::Denied.into(), "denied"),
+        (Refusal::AlreadyConnected.into(), "already_connected"),
+        (CloseReason::RefusedByServer(Status::Conflict), "refused_by_server"),
+        (Violation::NotJson.into(), "not_json"),
+        (Violation::UnexpectedMessage.into(), "unexpected_message"),
+        (Violation::MalformedProof.into(), "malformed_proof"),
+        (Violation::StaleProof.into(), "stale_proof"),
+        (Violation::BadSignature.into(), "bad_signature"),
+        (Violation::Reflected.into(), "reflected"),
+        (Violation::UnexpectedServer(server).into(), "unexpected_server"),
+        (Violation::MessageTooLarge { limit: 1 }.into(), "message_too_large"),
+        (Violation::NotUtf8.into(), "not_utf8"),
+        (Violation::WebSocket.into(), "websocket"),
+        (Violation::Tls.into(), "tls"),
+        (CloseReason::SlowPeer, "slow_peer"),
+    ];
+    for (reason, label) in &labels {
+        assert_eq!(reason.label(), *label, "{reason}");
+    }
+    let distinct: std::collections::BTreeSet<_> = labels.iter().map(|(_, label)| label).collect();
+    assert_eq!(distinct.len(), labels.len());
+    assert_eq!(Overload::Unauthenticated.label(), "too_many_unauthenticated");
+    assert_eq!(Overload::UnauthenticatedFromIp.label(), "too_many_unauthenticated_from_ip");
 }
 
 #[test]

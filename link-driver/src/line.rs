@@ -50,6 +50,18 @@ pub(crate) trait Attendant {
 
     /// Ready when the connection is to end for a reason that does not come from its peer.
     fn poll_eviction(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason>;
+
+    /// What came and went in a turn; not called when that is nothing.
+    fn count(&mut self, traffic: Traffic);
+}
+
+/// The application's messages that came and went in one turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) messages_received: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) messages_sent: u64,
+    pub(crate) bytes_sent: u64,
 }
 
 /// Drives a connection to its end. Returns once the application has been told everything and the socket is closed.
@@ -77,6 +89,7 @@ pub(crate) async fn drive<R, S, A>(
         broken: false,
         ended: false,
         armed: None,
+        traffic: Traffic::default(),
     };
     poll_fn(|cx| line.turn::<R>(timer.as_mut(), cx)).await;
     let Line { mut socket, attendant, .. } = line;
@@ -85,6 +98,18 @@ pub(crate) async fn drive<R, S, A>(
         select(pin!(socket.drain()), pin!(runtime::sleep_until::<R>(patience))).await;
     };
     join(farewell, poll_fn(|cx| attendant.poll_told(cx))).await;
+}
+
+impl Traffic {
+    fn received(&mut self, bytes: usize) {
+        self.messages_received = self.messages_received.saturating_add(1);
+        self.bytes_received = self.bytes_received.saturating_add(bytes as u64);
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.messages_sent = self.messages_sent.saturating_add(1);
+        self.bytes_sent = self.bytes_sent.saturating_add(bytes as u64);
+    }
 }
 
 struct Line<'a, S, A> {
@@ -104,6 +129,8 @@ struct Line<'a, S, A> {
     ended: bool,
     /// The time for which the timer is armed. It may be earlier than the deadline, never later.
     armed: Option<Instant>,
+    /// Of this turn.
+    traffic: Traffic,
 }
 
 /// Whether all that was written has left.
@@ -132,6 +159,9 @@ where
             self.take_decision(now, cx);
             self.check_clock(now, cx);
             self.flush(now, cx);
+            if self.traffic != Traffic::default() {
+                self.attendant.count(std::mem::take(&mut self.traffic));
+            }
             if self.ended {
                 return Poll::Ready(());
             }
@@ -176,9 +206,12 @@ where
             }
             match self.commands.poll_next(cx) {
                 Poll::Ready(Some(Command::Send(message))) => {
-                    bytes = bytes.saturating_add(message.as_str().len());
+                    let size = message.as_str().len();
+                    bytes = bytes.saturating_add(size);
                     // The outbox has checked what can be checked; if the connection has ended, it says so.
-                    let _ = self.connection.send(message, now);
+                    if self.connection.send(message, now).is_ok() {
+                        self.traffic.sent(size);
+                    }
                 }
                 Poll::Ready(Some(Command::Close)) => self.connection.close(CloseReason::Local, now),
                 Poll::Ready(None) | Poll::Pending => {
@@ -252,7 +285,12 @@ where
         while let Some(output) = self.connection.poll_output() {
             match output {
                 Output::Send(frame) => self.write(frame, now, cx),
-                Output::Event(event) => self.attendant.attend(event, now),
+                Output::Event(event) => {
+                    if let Event::Message(message) = &event {
+                        self.traffic.received(message.as_str().len());
+                    }
+                    self.attendant.attend(event, now);
+                }
                 Output::CloseTransport => self.ended = true,
             }
         }

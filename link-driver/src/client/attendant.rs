@@ -11,8 +11,12 @@ use futures_channel::oneshot;
 use link_core::{CloseReason, Event, Now, Reconnect, Refusal, Ticket};
 use tracing::{debug, info};
 
-use super::{ClientError, ClientEvent, OpenLine, Shared, run::Welcome};
-use crate::{event_queue::EventQueue, line::Attendant, outbox::Outbox};
+use super::{ClientError, ClientEvent, LOG, OpenLine, Shared, run::Welcome};
+use crate::{
+    event_queue::EventQueue,
+    line::{Attendant, Traffic},
+    outbox::Outbox,
+};
 
 pub(super) struct ClientAttendant<'a> {
     pub(super) shared: &'a Arc<Shared>,
@@ -30,7 +34,7 @@ impl Attendant for ClientAttendant<'_> {
     fn attend(&mut self, event: Event, now: Now) {
         match event {
             Event::Authenticated { address, .. } => {
-                info!(server = %address, "authenticated");
+                info!(target: LOG, server = %address, "authenticated");
                 self.reconnect.authenticated(now);
                 *self.shared.line() = Some(OpenLine { server: address, outbox: self.outbox.clone() });
                 self.events.push(ClientEvent::Authenticated { server: address });
@@ -44,11 +48,11 @@ impl Attendant for ClientAttendant<'_> {
                 self.events.push_if_ready(ClientEvent::Heartbeat { round_trip });
             }
             Event::Error(violation) => {
-                debug!(%violation, "violation");
+                debug!(target: LOG, reason = violation.label(), detail = %violation, "violation");
                 self.events.push(ClientEvent::Error(ClientError::Violation(violation)));
             }
             Event::Closed { reason } => {
-                info!(%reason, "disconnected");
+                info!(target: LOG, reason = reason.label(), detail = %reason, "disconnected");
                 // From here on `send` refuses, and nothing more is queued.
                 *self.shared.line() = None;
                 self.ended = Some(reason);
@@ -78,5 +82,9 @@ impl Attendant for ClientAttendant<'_> {
         let _ = ready!(Pin::new(&mut *self.stop).poll(cx));
         self.stopped = true;
         Poll::Ready(CloseReason::Local)
+    }
+
+    fn count(&mut self, _: Traffic) {
+        // A client's program sees each of them itself.
     }
 }

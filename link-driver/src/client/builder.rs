@@ -14,9 +14,10 @@ use link_core::{
     Address, Config, DEFAULT_AUTH_TIMEOUT, InvalidPrivateKey, PrivateKey, Reconnect, ReconnectPolicy, Wallet,
 };
 use link_websocket::http::{HeaderMap, HeaderName, HeaderValue, header::HOST};
+use tracing::{Instrument, info_span};
 
 use super::{
-    Client, ClientHandle, ConnectionFailure, DialError, Shared,
+    Client, ClientHandle, ConnectionFailure, DialError, LOG, Shared,
     dial::{Connector, Destination, Dialler, Target},
     run::{Run, Welcome},
 };
@@ -402,7 +403,8 @@ impl<R: Runtime> ClientBuilder<R> {
             welcome: Welcome(Some(welcome_sender)),
             _gone: gone_sender,
         };
-        R::spawn(run.run::<R>());
+        let span = info_span!(target: LOG, "client", address = %shared.address, server = %run.dialler.target);
+        R::spawn(run.run::<R>().instrument(span));
         Ok((Client { handle: ClientHandle { shared, runtime: PhantomData }, events }, welcome))
     }
 }

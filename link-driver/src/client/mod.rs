@@ -35,6 +35,9 @@ use crate::{
 pub use builder::{ClientBuilder, ConnectError};
 pub use dial::{Destination, DialError};
 
+/// The target of everything that a client logs.
+const LOG: &str = "link::client";
+
 /// A client, as a stream of its events. Dropping it disconnects.
 ///
 /// What needs no `&mut` is on [`ClientHandle`], to which this dereferences and which can be cloned.

@@ -5,10 +5,10 @@ use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, time::Durat
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use link_core::{Config, Connection, GiveUp, Next, Reconnect};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
-    ClientError, ClientEvent, ConnectionFailure, FailureCause, Shared, attendant::ClientAttendant,
+    ClientError, ClientEvent, ConnectionFailure, FailureCause, LOG, Shared, attendant::ClientAttendant,
     dial::Dialler,
 };
 use crate::{
@@ -76,7 +76,7 @@ impl Run {
             // Told even when the delay was so short that it is over by now.
             if let (Some(delay), false) = (delay, announced) {
                 let attempt = self.reconnect.attempts();
-                debug!(attempt, ?delay, "reconnecting");
+                debug!(target: LOG, attempt, ?delay, "reconnecting");
                 self.tell(ClientEvent::Reconnecting { attempt, delay });
                 announced = true;
             }
@@ -99,6 +99,7 @@ impl Run {
                 Next::GiveUp(reason) => {
                     if let (Some(cause), false) = (cause, reason == GiveUp::Disconnected) {
                         let failure = ConnectionFailure { cause, reason };
+                        warn!(target: LOG, detail = %failure, "gave up");
                         self.welcome.tell(Err(failure.clone()));
                         self.tell(ClientEvent::ConnectionFailed(failure));
                     }
@@ -117,7 +118,7 @@ impl Run {
         let socket = match self.unless_stopped(dialling).await? {
             Ok(socket) => socket,
             Err(error) => {
-                debug!(%error, "cannot dial");
+                debug!(target: LOG, detail = %error, "cannot dial");
                 self.tell(ClientEvent::Error(ClientError::Dial(error.clone())));
                 self.reconnect.failed(runtime::now::<R>());
                 return Ok(error.into());

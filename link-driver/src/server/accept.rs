@@ -21,14 +21,15 @@ use futures_util::{
 use link_core::Violation;
 use link_core::{CloseReason, Config, Connection, ConnectionId, Event, Now, Overload, Status};
 use link_websocket::OVERLOADED;
-use tracing::{debug, warn};
+use tracing::{Instrument, Span, debug, info, info_span, warn};
 
 use super::{
-    AttachError, ServerError, ServerEvent,
+    AttachError, LOG, ServerError, ServerEvent,
     attendant::ServerAttendant,
     builder::Check,
     registry::{Arrival, Registry},
     session::Session,
+    stats::Counters,
 };
 use crate::{
     event_queue::EventSender,
@@ -60,6 +61,7 @@ pub(super) struct Shared {
     pub(super) session_capacity: usize,
     pub(super) check: Option<Check>,
     pub(super) registry: Registry,
+    pub(super) counters: Counters,
     /// `None` without a listener.
     pub(super) local_address: Option<SocketAddr>,
     /// Streams that somebody else has upgraded, on their way to the accepting task.
@@ -117,10 +119,19 @@ pub(super) fn attach<R: Runtime, S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let arrival = shared.registry.arrive(remote_address.ip()).ok_or(AttachError::Closed)??;
+    let arrival = match shared.registry.arrive(remote_address.ip()) {
+        None => return Err(AttachError::Closed),
+        Some(Err(overload)) => {
+            shared.counters.turned_away(overload.label());
+            return Err(overload.into());
+        }
+        Some(Ok(arrival)) => arrival,
+    };
     let (id, started, guest) = (arrival.id, runtime::now::<R>(), shared.clone());
     let serve = Box::new(move |face: Face| {
-        Guest::new(guest, arrival, remote_address, &face).converse::<R, S>(stream, started).boxed()
+        let guest = Guest::new(guest, arrival, remote_address, &face);
+        let span = guest.span();
+        guest.converse::<R, S>(stream, started).instrument(span).boxed()
     });
     if shared.attaching.unbounded_send(Attached { id, serve }).is_err() {
         shared.registry.release(id);
@@ -136,6 +147,8 @@ pub(super) async fn run<R: Runtime>(
     decided: oneshot::Receiver<Face>,
     _gone: oneshot::Sender<Infallible>,
 ) {
+    let address = shared.config.wallet.address();
+    info!(target: LOG, %address, local = shared.local_address.map(tracing::field::display), "started");
     let face = match select(decided, &mut sources.closing).await {
         Either::Left((Ok(face), _)) => Some(face),
         // Closed, or dropped, before anybody wanted a client.
@@ -154,6 +167,7 @@ pub(super) async fn run<R: Runtime>(
     drop((listener, attached, alive));
     let patience = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(CLOSE_PATIENCE));
     select(pin!(poll_fn(|cx| Pin::new(&mut dead).poll_next(cx))), pin!(patience)).await;
+    info!(target: LOG, %address, "closed");
     if let Some(Face::Events(events)) = face {
         let mut events = events.queue();
         events.push(ServerEvent::Close);
@@ -208,10 +222,11 @@ async fn accept_all<R: Runtime>(
                 match shared.registry.arrive(remote_address.ip()) {
                     Some(Ok(arrival)) => {
                         let guest = Guest::new(shared.clone(), arrival, remote_address, face);
-                        spawn::<R>(guest.serve::<R>(stream), alive);
+                        let span = guest.span();
+                        spawn::<R>(guest.serve::<R>(stream).instrument(span), alive);
                     }
                     Some(Err(overload)) => {
-                        debug!(remote = %remote_address, %overload, "turned away");
+                        shared.counters.turned_away(overload.label());
                         turn_away(stream).await;
                         turned_away.note::<R>(face, remote_address, overload);
                     }
@@ -225,7 +240,7 @@ async fn accept_all<R: Runtime>(
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
                 ) => {}
             Next::Accepted(Err(error)) => {
-                warn!(%error, "cannot accept");
+                warn!(target: LOG, detail = %error, "cannot accept");
                 if let Face::Events(events) = face {
                     events.queue().push_if_ready(ServerEvent::Error(ServerError::Accept(error)));
                 }
@@ -262,7 +277,8 @@ impl TurnedAway {
         }
         let others = std::mem::take(&mut self.others);
         self.told = Some(now);
-        warn!(remote = %remote_address, %overload, others, "turned away");
+        let (remote, label) = (remote_address, overload.label());
+        warn!(target: LOG, %remote, reason = label, others, "turned away");
         if let Face::Events(events) = face {
             let error = ServerError::TurnedAway { remote_address, overload, others };
             events.queue().push_if_ready(ServerEvent::Error(error));
@@ -295,8 +311,15 @@ struct Guest {
 impl Guest {
     fn new(shared: Arc<Shared>, arrival: Arrival, remote_address: SocketAddr, face: &Face) -> Self {
         let (outbox, commands) = outbox(shared.limits);
+        shared.counters.accepted();
         let attendant = ServerAttendant::new(shared.clone(), arrival, remote_address, outbox, face);
         Self { shared, commands, attendant }
+    }
+
+    /// Everything that is logged while this connection's task runs, the program's own check included, is within it.
+    fn span(&self) -> Span {
+        let (id, remote) = self.attendant.origin();
+        info_span!(target: LOG, "connection", connection = id.0, %remote)
     }
 
     /// From a transport that was just accepted.
@@ -374,7 +397,7 @@ async fn open<R: Runtime>(
             return Err(NotOpen::answered(reason, stream, Status::RequestTimeout.text()));
         }
     };
-    debug!(%error, "no WebSocket");
+    debug!(target: LOG, detail = %error, "no WebSocket");
     Err(match error.answer() {
         None => NotOpen::silent(error.reason()),
         Some(answer) => NotOpen::answered(error.reason(), stream, answer),
@@ -408,7 +431,7 @@ async fn secure<R: Runtime>(
         Either::Left((Some(Ok(stream)), _)) => Ok(Transport::Tls(Box::new(stream.into()))),
         // What there is to say, TLS has said in an alert.
         Either::Left((Some(Err(error)), _)) => {
-            debug!(%error, "no TLS");
+            debug!(target: LOG, detail = %error, "no TLS");
             Err(match error.get_ref() {
                 None => NotOpen::silent(CloseReason::Lost),
                 Some(_) => NotOpen::silent(Violation::Tls),

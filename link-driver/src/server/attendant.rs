@@ -14,7 +14,7 @@ use link_core::{Address, CloseReason, ConnectionId, Event, Message, Now, Refusal
 use tracing::{debug, error, info};
 
 use super::{
-    ServerError, ServerEvent,
+    LOG, ServerError, ServerEvent,
     accept::{Face, Shared},
     builder::Candidate,
     peer::Peer,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     event_queue::{self, EventQueue},
-    line::Attendant,
+    line::{Attendant, Traffic},
     outbox::Outbox,
 };
 
@@ -107,9 +107,14 @@ impl ServerAttendant {
         }
     }
 
+    /// Which connection this is, and where it comes from.
+    pub(super) const fn origin(&self) -> (ConnectionId, SocketAddr) {
+        (self.id, self.remote_address)
+    }
+
     /// The transport has become a WebSocket.
     pub(super) fn connected(&mut self) {
-        debug!(connection = self.id.0, remote = %self.remote_address, "connected");
+        debug!(target: LOG, connection = self.id.0, remote = %self.remote_address, "connected");
         self.tell(ServerEvent::Connected { id: self.id, remote_address: self.remote_address });
     }
 
@@ -128,7 +133,9 @@ impl ServerAttendant {
 
     fn authenticated(&mut self) {
         let Stage::Admitted(peer) = std::mem::replace(&mut self.stage, Stage::Unknown) else { return };
-        info!(connection = self.id.0, address = %peer.address(), "authenticated");
+        let (remote, address) = (self.remote_address, peer.address());
+        info!(target: LOG, connection = self.id.0, %remote, %address, "authenticated");
+        self.shared.counters.authenticated();
         peer.set_connected(true);
         if let Program::Sessions { arrivals, session } = &mut self.program {
             let (sender, messages) = event_queue::channel(self.shared.session_capacity);
@@ -146,9 +153,12 @@ impl ServerAttendant {
             // From here on the address is free, and lookups do not find us.
             self.shared.registry.release(self.id);
         }
+        let (connection, remote, label) = (self.id.0, self.remote_address, reason.label());
         let address = match stage {
             Stage::Authenticated(peer) => {
-                info!(connection = self.id.0, address = %peer.address(), %reason, "disconnected");
+                let address = peer.address();
+                info!(target: LOG, connection, %remote, %address, reason = label, detail = %reason, "disconnected");
+                self.shared.counters.disconnected(label);
                 peer.set_connected(false);
                 if let Program::Sessions { session: Some(OpenSession { ended, .. }), .. } = &self.program {
                     let _ = ended.set(reason.clone());
@@ -165,7 +175,14 @@ impl ServerAttendant {
             Stage::Proved { address, .. } => Some(address),
             Stage::Unknown | Stage::Ended => None,
         };
-        info!(connection = self.id.0, remote = %self.remote_address, %reason, "rejected");
+        match address {
+            Some(address) => {
+                info!(target: LOG, connection, %remote, %address, reason = label, detail = %reason, "rejected");
+            }
+            // Anybody at all can bring this about: no flood of it at the usual level.
+            None => debug!(target: LOG, connection, %remote, reason = label, detail = %reason, "rejected"),
+        }
+        self.shared.counters.rejected(label);
         let Self { id, remote_address, .. } = *self;
         self.tell(ServerEvent::Rejected { id, remote_address, address, reason });
     }
@@ -193,7 +210,7 @@ async fn decide(
         Some(check) => match AssertUnwindSafe(async { check(candidate).await }).catch_unwind().await {
             Ok(verdict) => verdict.into_data()?,
             Err(_) => {
-                error!(connection = id.0, %address, "on_authenticate panicked");
+                error!(target: LOG, connection = id.0, %address, "on_authenticate panicked");
                 return Err(Refusal::Denied);
             }
         },
@@ -220,12 +237,16 @@ impl Attendant for ServerAttendant {
                 _ => {}
             },
             (Event::Heartbeat { round_trip }, Stage::Authenticated(peer)) => {
+                if let Some(time) = round_trip {
+                    self.shared.counters.round_trip(time);
+                }
                 if let Program::Events(events) = &mut self.program {
                     events.push_if_ready(ServerEvent::Heartbeat(peer.clone(), round_trip));
                 }
             }
             (Event::Error(violation), Stage::Authenticated(peer)) => {
-                debug!(connection = self.id.0, address = %peer.address(), %violation, "violation");
+                let (connection, address, label) = (self.id.0, peer.address(), violation.label());
+                debug!(target: LOG, connection, %address, reason = label, detail = %violation, "violation");
                 let peer = peer.clone();
                 self.tell(ServerEvent::Error(ServerError::Violation { peer, violation }));
             }
@@ -309,6 +330,10 @@ impl Attendant for ServerAttendant {
             // The registry has let go of us already, since we have ended.
             Err(oneshot::Canceled) => Poll::Pending,
         }
+    }
+
+    fn count(&mut self, traffic: Traffic) {
+        self.shared.counters.traffic(traffic);
     }
 }
 

@@ -25,6 +25,7 @@ use super::{
     accept::{self, Attached, Shared, Sources},
     peer::Data,
     registry::Registry,
+    stats::Counters,
 };
 use crate::{
     DEFAULT_PORT,
@@ -384,6 +385,7 @@ impl<R: Runtime> ServerBuilder<R> {
             #[cfg(feature = "tls")]
             tls,
             registry: Registry::new(admission),
+            counters: Counters::default(),
             local_address: None,
             attaching,
             close: Mutex::new(Some(close)),

@@ -4,6 +4,7 @@
 //! - `accept`: the task that accepts transports, and the way of each from TCP to its [`Attendant`].
 //! - `attendant`: between one connection and the program: admission, registration, events.
 //! - `registry`: who is there; the only state that connections share.
+//! - `stats`: what is counted, for metrics.
 //! - `peer`: a program's hold on one client; `session`: the same, with its messages.
 //!
 //! [`Attendant`]: crate::line::Attendant
@@ -14,6 +15,7 @@ mod builder;
 mod peer;
 mod registry;
 mod session;
+mod stats;
 
 use std::{
     fmt,
@@ -42,6 +44,10 @@ use accept::Shared;
 pub use builder::{BindError, Candidate, ServerBuilder, Verdict};
 pub use peer::Peer;
 pub use session::Session;
+pub use stats::{RoundTrips, ServerStats};
+
+/// The target of everything that a server logs.
+const LOG: &str = "link::server";
 
 /// A server, as a stream of its events; or, by [`accept`](Self::accept), as a source of sessions.
 ///
@@ -305,6 +311,11 @@ impl<R: Runtime> ServerHandle<R> {
     /// The client with this address, if it is connected.
     pub fn client(&self, address: &Address) -> Option<Peer> {
         self.shared.registry.peer(address)
+    }
+
+    /// What was counted so far: connections by state and by how they ended, messages, round trips.
+    pub fn stats(&self) -> ServerStats {
+        self.shared.counters.snapshot()
     }
 
     /// Sends a message to the client with this address.
