@@ -34,7 +34,8 @@
 //! ```
 //!
 //! Everything here is [`link_driver`] on this runtime: the types are named for [`AsyncStd`], the rest is re-exported.
-//! The manual is the crate page of `link-tokio`.
+//! What the crate page of `link-tokio` says about sessions, admission and slow sides holds here as well, name for name; the
+//! [`manual`] has a page each on embedding, observability, features, and moving between runtimes.
 
 #![forbid(unsafe_code)]
 

@@ -24,7 +24,7 @@
 //! 2. drain [`poll_output`](Connection::poll_output), in order: send the frames, tell the application the events;
 //! 3. flush once, arm a timer for [`poll_timeout`](Connection::poll_timeout), and wait.
 //!
-//! Here two of them talk without any network:
+//! [`manual::writing_a_driver`] has the rules, one by one. Here two of them talk without any network:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -93,6 +93,7 @@ mod event;
 mod frame;
 mod handshake;
 mod identity;
+pub mod manual;
 mod message;
 mod reconnect;
 mod time;

@@ -8,6 +8,8 @@
 //!   [`Session`] for each client.
 //! - [`Client`] keeps a line to a server, and dials again by itself when it is lost.
 //!
+//! The [`manual`] has a page each on choosing a runtime, writing one, embedding, observability and features.
+//!
 //! ```text
 //! bytes ──▶ socket ──▶ line ──▶ link_core::Connection ──▶ server or client ──▶ event_queue ──▶ your program
 //! bytes ◀── socket ◀── line ◀── link_core::Connection ◀── outbox ◀──────────────────────────── your program
@@ -19,6 +21,7 @@ mod client;
 mod event_queue;
 mod limits;
 mod line;
+pub mod manual;
 mod outbox;
 mod runtime;
 mod server;

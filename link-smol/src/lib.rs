@@ -34,8 +34,9 @@
 //! The tasks of servers and clients run on smol's global executor ([`smol::spawn`]), which starts a thread by itself
 //! (or as many as `SMOL_THREADS` says).
 //!
-//! Everything here is [`link_driver`] on this runtime: the types are named for [`Smol`], the rest is re-exported. The
-//! manual is the crate page of `link-tokio`: the face is the same.
+//! Everything here is [`link_driver`] on this runtime: the types are named for [`Smol`], the rest is re-exported. What
+//! the crate page of `link-tokio` says about sessions, admission and slow sides holds here as well, name for name; the [`manual`]
+//! has a page each on embedding, observability, features, and moving between runtimes.
 
 #![forbid(unsafe_code)]
 

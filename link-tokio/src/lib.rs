@@ -95,6 +95,13 @@
 //! [`broadcast`](ServerHandle::broadcast) drops the peer rather than delay the others. One that takes nothing at
 //! all for as long as the [`send_timeout`](ServerBuilder::send_timeout) is dropped as well.
 //!
+//! # Further
+//!
+//! The [`manual`] has a page each on [choosing a runtime](manual::choosing_a_runtime),
+//! [embedding](manual::embedding) (other listeners, an HTTP server's routes, proxies, headers),
+//! [observability](manual::observability) (logs and counters), [features](manual::features) and
+//! [writing a runtime](manual::writing_a_runtime).
+//!
 //! # What is where
 //!
 //! Everything here is `link-driver` on this runtime: the types are named for [`Tokio`], the rest is re-exported. What
