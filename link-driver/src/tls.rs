@@ -143,6 +143,12 @@ pub(crate) fn explain(error: &io::Error) -> String {
             CertificateError::UnknownIssuer => {
                 "nobody that is trusted here has issued its certificate; give its issuer as a CA file".into()
             }
+            // By far the commonest cause: an authority of one's own that was made anew, under its old name.
+            CertificateError::BadSignature => {
+                "a signature of its certificate or its handshake is wrong; if its \
+                                               issuer was made anew, give the new one as a CA file"
+                    .into()
+            }
             other => format!("its certificate is not valid: {other}"),
         },
         other => format!("the TLS handshake failed: {other}"),

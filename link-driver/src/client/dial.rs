@@ -206,6 +206,10 @@ impl Dialler {
                     tungstenite::Error::Protocol(ProtocolError::HttparseError(_)) if !target.tls => {
                         "it does not answer in HTTP; if it speaks TLS, use `wss://`".into()
                     }
+                    // What OpenSSL does to who says HTTP where it expects TLS.
+                    error if !target.tls && is_end(&error) => {
+                        "it ended the connection without an answer; if it speaks TLS, use `wss://`".into()
+                    }
                     error => error.to_string(),
                 },
             })
@@ -224,6 +228,15 @@ impl Dialler {
                 connector(Destination { host: host.clone(), port: *port }).await.map(Dialled::Foreign)
             }
         }
+    }
+}
+
+/// Whether the other side has just hung up.
+fn is_end(error: &tungstenite::Error) -> bool {
+    match error {
+        tungstenite::Error::Protocol(error) => *error == ProtocolError::HandshakeIncomplete,
+        tungstenite::Error::Io(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        _ => false,
     }
 }
 
