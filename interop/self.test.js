@@ -10,7 +10,7 @@ import { CONFLICT, FORBIDDEN, REQUEST_TIMEOUT, UNAUTHORIZED, authenticate } from
 const anHour = 3_600_000;
 
 test('both sides authenticate, and messages go both ways', async (t) => {
-  const server = await javaScriptServer(t, { echo: true });
+  const server = await javaScriptServer(t, { echo: true, heartbeatInterval: 0 });
   const client = await authenticatedClient(t, server.url);
   assert.deepEqual((await client.seen.first('authenticated')).values, [server.address]);
   assert.deepEqual((await server.seen.first('authenticated')).values, [client.address]);
