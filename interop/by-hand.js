@@ -3,11 +3,14 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { request } from 'node:http';
-import { connect } from 'node:net';
+import { request as requestSecurely } from 'node:https';
+import { connect, createServer } from 'node:net';
+import { connect as connectSecurely, createServer as createSecureServer } from 'node:tls';
 import { WebSocket, WebSocketServer } from 'ws';
 import { atEnd } from './at-end.js';
 import { Client } from './client.js';
-import { Server } from './server.js';
+import { isSecure, tlsOfTheRun, trust } from './over-tls.js';
+import { Server, httpServer } from './server.js';
 import { Transcript } from './transcript.js';
 import { authenticate } from './wire.js';
 
@@ -16,8 +19,8 @@ const CLIENT_EVENTS = ['connected', 'authenticated', 'message', 'heartbeat', 'pi
 const SERVER_EVENTS = ['connected', 'authenticated', 'message', 'heartbeat', 'pong', 'disconnected', 'refused', 'error'];
 
 /** A JavaScript server that lives as long as the test, and what it saw under `seen`. With `echo`, it sends messages back. */
-export async function javaScriptServer(t, { echo = false, ...options } = {}) {
-  const server = new Server(options);
+export async function javaScriptServer(t, { echo = false, tls = tlsOfTheRun(), ...options } = {}) {
+  const server = new Server({ tls, ...options });
   server.seen = Transcript.of(server, 'the JavaScript server', SERVER_EVENTS);
   server.frames = [];
   server.on('frame', (bytes, binary) => server.frames.push({ text: bytes.toString(), binary }));
@@ -28,8 +31,8 @@ export async function javaScriptServer(t, { echo = false, ...options } = {}) {
 }
 
 /** A JavaScript client that has dialled, and what it saw under `seen`. */
-export function javaScriptClient(t, url, options = {}) {
-  const client = new Client({ url, ...options });
+export function javaScriptClient(t, url, { socketOptions, ...options } = {}) {
+  const client = new Client({ url, socketOptions: { ...trust(url), ...socketOptions }, ...options });
   client.seen = Transcript.of(client, 'the JavaScript client', CLIENT_EVENTS);
   client.frames = [];
   client.on('frame', (bytes, binary) => client.frames.push({ text: bytes.toString(), binary }));
@@ -81,7 +84,7 @@ export class Peer {
 
 /** A visitor of a server, whose socket is open and who has said nothing yet. */
 export async function visit(t, url, { protocols = [], ...options } = {}) {
-  const webSocket = new WebSocket(url, protocols, { handshakeTimeout: HANDSHAKE_TIMEOUT, ...options });
+  const webSocket = new WebSocket(url, protocols, { handshakeTimeout: HANDSHAKE_TIMEOUT, ...trust(url), ...options });
   atEnd(t, () => webSocket.terminate());
   const peer = new Peer(webSocket, 'the visitor');
   await once(webSocket, 'open');
@@ -98,7 +101,8 @@ export async function visitAs(t, url, wallet, options) {
 
 /** A socket just upgraded to a WebSocket, for bytes that no library would send. */
 export async function upgradeByHand(t, url) {
-  const upgrade = request(url.replace(/^ws:/, 'http:'), {
+  const upgrade = (isSecure(url) ? requestSecurely : request)(url.replace(/^ws/, 'http'), {
+    ...trust(url),
     headers: { connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-version': 13, 'sec-websocket-key': randomBytes(16).toString('base64') },
     timeout: HANDSHAKE_TIMEOUT,
   });
@@ -111,9 +115,9 @@ export async function upgradeByHand(t, url) {
   return socket.on('error', () => {});
 }
 
-/** Waits until the other side has hung up a plain socket; to be called before anything is written. */
+/** Waits until the other side has hung up a socket; to be called before anything is written. */
 export function hungUp(socket, sentence) {
-  const seen = new Transcript('the plain socket');
+  const seen = new Transcript('the socket');
   socket.on('error', (error) => seen.add({ event: 'error', message: error.message }));
   socket.on('data', (bytes) => seen.add({ event: 'bytes', text: bytes.toString('latin1') }));
   socket.on('end', () => socket.end());
@@ -121,12 +125,18 @@ export function hungUp(socket, sentence) {
   return seen.until(() => seen.all('closed').length > 0, `being hung up on, for ${sentence}`);
 }
 
-/** Everything a server says over plain TCP to someone who writes `greeting` and then nothing, until it hangs up. */
-export async function heardOverTcp(t, url, greeting = '') {
+/** A socket to a server, below WebSocket and above TLS, if there is to be TLS. Told at once; what is written waits. */
+export function dial(t, url) {
   const { hostname, port } = new URL(url);
-  const socket = connect(Number(port), hostname);
+  const socket = isSecure(url) ? connectSecurely({ host: hostname, port: Number(port), ...trust(url) }) : connect(Number(port), hostname);
   atEnd(t, () => socket.destroy());
-  const seen = new Transcript('the TCP connection');
+  return socket;
+}
+
+/** Everything a server says to someone who dials, writes `greeting` and then nothing, until it hangs up. */
+export async function heardByDialling(t, url, greeting = '') {
+  const socket = dial(t, url);
+  const seen = new Transcript('the socket');
   let heard = '';
   socket.on('data', (bytes) => (heard += bytes.toString('latin1')));
   socket.on('error', (error) => seen.add({ event: 'error', message: error.message }));
@@ -137,12 +147,13 @@ export async function heardOverTcp(t, url, greeting = '') {
 }
 
 /** A server that does for each client what `story(peer, number)` says; `peers` has them in the order of their coming. */
-export async function serverByHand(t, story, options = {}) {
-  const server = new WebSocketServer({ host: '127.0.0.1', port: 0, ...options });
-  await once(server, 'listening');
+export async function serverByHand(t, story, { tls = tlsOfTheRun(), ...options } = {}) {
+  const listener = httpServer({ tls });
+  const server = new WebSocketServer({ server: listener, ...options });
+  await once(listener.listen(0, '127.0.0.1'), 'listening');
   atEnd(t, () => {
     server.clients.forEach((client) => client.terminate());
-    server.close();
+    listener.close();
   });
   const peers = [];
   const seen = new Transcript('the server by hand');
@@ -152,7 +163,16 @@ export async function serverByHand(t, story, options = {}) {
     seen.add({ event: 'connected', number: peers.length });
     Promise.resolve(story(peer, peers.length)).catch((error) => seen.add({ event: 'story broke off', message: error.message }));
   });
-  return { url: `ws://127.0.0.1:${server.address().port}`, peers, seen };
+  return { url: `${tls ? 'wss' : 'ws'}://127.0.0.1:${listener.address().port}`, peers, seen };
+}
+
+/** The URL of a server that greets everybody with these words and hangs up; they are in TLS, if there is to be TLS. */
+export async function greeter(t, words, { tls = tlsOfTheRun() } = {}) {
+  const greet = (socket) => socket.on('error', () => {}).resume().end(words);
+  const server = tls ? createSecureServer(tls, greet) : createServer(greet);
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  atEnd(t, () => new Promise((resolve) => server.close(resolve)));
+  return `${tls ? 'wss' : 'ws'}://127.0.0.1:${server.address().port}`;
 }
 
 /** The types of the messages that a peer sent, in order; a frame that has none is told as it is. */

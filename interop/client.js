@@ -10,7 +10,7 @@ import { Wallet } from './wallet.js';
  * Emits `connected`, `authenticated` (the server's address), `message` (value, or the string of a frame that is not JSON; so
  * refusals come out here too), `heartbeat` (ts), `ping` (payload), `disconnected` (code), `reconnecting` (attempt, delay),
  * `connection_failed`, `error` and, for whoever counts bytes, `frame` (bytes, binary).
- * `socketOptions` go to `ws`, which offers permessage-deflate unless told otherwise.
+ * `socketOptions` go to `ws`, which offers permessage-deflate unless told otherwise, and trusts the authorities of `ca`.
  */
 export class Client extends EventEmitter {
   #socket;

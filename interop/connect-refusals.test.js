@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, test } from 'node:test';
-import { atEnd } from './at-end.js';
-import { javaScriptServer, serverByHand, typesSent, visitAs } from './by-hand.js';
+import { greeter, javaScriptServer, serverByHand, typesSent, visitAs } from './by-hand.js';
 import { connect } from './edge-link.js';
+import { scheme } from './over-tls.js';
 import { Wallet } from './wallet.js';
 import { CONFLICT, FORBIDDEN, REQUEST_TIMEOUT, UNAUTHORIZED, authenticate } from './wire.js';
 
@@ -100,16 +100,13 @@ describe('told by a server moved by hand', { concurrency: true }, () => {
 
   test('a server that is not there: exit code 1 and connection_failed', async (t) => {
     const port = await aFreePort();
-    const client = connect(t, `ws://127.0.0.1:${port}`, SOON);
+    const client = connect(t, `${scheme}://127.0.0.1:${port}`, SOON);
     await client.givesUp(/\S/);
     assert.ok((await client.events.first('connection_failed')).reason, 'a reason is given');
   });
 
   test('a server that speaks no WebSocket: exit code 1', async (t) => {
-    const server = createServer((socket) => socket.on('error', () => {}).resume().end('SSH-2.0-something\r\n'));
-    await once(server.listen(0, '127.0.0.1'), 'listening');
-    atEnd(t, () => new Promise((resolve) => server.close(resolve)));
-    await connect(t, `ws://127.0.0.1:${server.address().port}`, SOON).givesUp(/\S/);
+    await connect(t, await greeter(t, 'SSH-2.0-something\r\n'), SOON).givesUp(/\S/);
   });
 });
 

@@ -5,19 +5,34 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { atEnd } from './at-end.js';
+import { authority, certified, file, isSecure, overTls } from './over-tls.js';
 import { Transcript } from './transcript.js';
 
 /** `edge-link serve`, listening; it is expected to live to the end of the test `t`, unless it is interrupted. */
-export async function serve(t, ...options) {
+export function serve(t, ...options) {
+  return overTls ? serveWith(t, certified(), ...options) : servePlainly(t, ...options);
+}
+
+/** The same with a certificate and its key. */
+export function serveWith(t, { cert, key }, ...options) {
+  return servePlainly(t, '--tls-cert', file(cert), '--tls-key', file(key), ...options);
+}
+
+/** The same without TLS, whatever the others do. */
+export async function servePlainly(t, ...options) {
   const command = new Command(t, ['serve', '--listen', '127.0.0.1:0', '--json', ...options]);
   atEnd(t, () => assert.ok(command.isRunning || command.wasInterrupted, `the server lives to the end of the test: ${command.told()}`));
   const { url, address } = await command.events.first('listening');
   return Object.assign(command, { url, address });
 }
 
-/** `edge-link connect`, of that wallet if one is given; ended with the test `t` if it is still there. */
-export function connect(t, url, options = [], { wallet } = {}) {
-  return new Command(t, ['connect', url, '--json', ...options], wallet);
+/**
+ * `edge-link connect`, of that wallet if one is given; ended with the test `t` if it is still there. Over TLS it trusts the
+ * authority that is given, or none of ours for `null`.
+ */
+export function connect(t, url, options = [], { wallet, trusted = isSecure(url) ? authority() : null } = {}) {
+  const ca = trusted ? ['--ca', file(trusted.pem)] : [];
+  return new Command(t, ['connect', url, '--json', ...ca, ...options], wallet);
 }
 
 // A test file that takes too long is told to end by the runner, and its tests' own ends are not come to any more.

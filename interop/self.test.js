@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import { authenticatedClient, freshTimestamp, heardOverTcp, javaScriptClient, javaScriptServer, serverByHand, typesSent, visit, visitAs } from './by-hand.js';
+import { authenticatedClient, freshTimestamp, heardByDialling, javaScriptClient, javaScriptServer, serverByHand, typesSent, visit, visitAs } from './by-hand.js';
 import { Wallet } from './wallet.js';
 import { CONFLICT, FORBIDDEN, REQUEST_TIMEOUT, UNAUTHORIZED, authenticate } from './wire.js';
 
@@ -102,8 +102,8 @@ test('an idle client is dropped with a quoted 408', async (t) => {
 
 test('a connection that never upgrades gets a plain 408', async (t) => {
   const server = await javaScriptServer(t, { authTimeout: 200 });
-  assert.equal(await heardOverTcp(t, server.url), REQUEST_TIMEOUT);
-  assert.equal(await heardOverTcp(t, server.url, 'GET / HTTP/1.1\r\nhost: here\r\n'), REQUEST_TIMEOUT);
+  assert.equal(await heardByDialling(t, server.url), REQUEST_TIMEOUT);
+  assert.equal(await heardByDialling(t, server.url, 'GET / HTTP/1.1\r\nhost: here\r\n'), REQUEST_TIMEOUT);
 });
 
 test('a first frame that is not an authenticate closes without a text', async (t) => {

@@ -4,13 +4,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { authenticatedClient, freshTimestamp, javaScriptClient, typeOf, upgradeByHand, visit, visitAs } from './by-hand.js';
 import { serve } from './edge-link.js';
+import { scheme } from './over-tls.js';
 import { Wallet } from './wallet.js';
 import { authenticate, isSigned } from './wire.js';
 
 test('the first line of the server tells its URL and its address', async (t) => {
   const server = await serve(t);
   assert.equal(server.events.entries[0].event, 'listening');
-  assert.match(server.url, /^ws:\/\/127\.0\.0\.1:[1-9][0-9]*\/?$/);
+  assert.match(server.url, new RegExp(`^${scheme}://127\\.0\\.0\\.1:[1-9][0-9]*/?$`));
   assert.ok(Wallet.isAddress(server.address), server.address);
 });
 

@@ -1,33 +1,12 @@
 // What kills or slows a JavaScript server, said to `edge-link serve` while an honest JavaScript client is connected.
 
 import assert from 'node:assert/strict';
-import { connect } from 'node:net';
 import { test } from 'node:test';
-import { atEnd } from './at-end.js';
-import { authenticatedClient, freshTimestamp, hungUp, upgradeByHand, visit, visitAs } from './by-hand.js';
+import { dial, freshTimestamp, hungUp, upgradeByHand, visit, visitAs } from './by-hand.js';
 import { serve } from './edge-link.js';
+import { honestClient } from './honest-client.js';
 import { Wallet } from './wallet.js';
 import { authenticate } from './wire.js';
-
-/** An honest client that asks and is answered all the while; `undisturbed()` asserts that nothing ever came between. */
-async function honestClient(t, server) {
-  const client = await authenticatedClient(t, server.url, { maxReconnectAttempts: 0 });
-  let asked = 0;
-  const ask = () => client.send({ type: 'question', n: (asked += 1) });
-  client.on('message', () => setTimeout(() => client.isAuthenticated && ask(), 5));
-  ask();
-  return {
-    async undisturbed() {
-      const [before, beats] = [asked, client.seen.all('heartbeat').length];
-      await client.seen.several(before + 20, 'message');
-      await client.seen.several(beats + 2, 'heartbeat');
-      assert.deepEqual(client.seen.all('disconnected'), []);
-      const answers = client.seen.all('message').map(({ values: [{ n }] }) => n);
-      assert.deepEqual(answers, answers.map((_, i) => i + 1), 'each question was answered once and in order');
-      await authenticatedClient(t, server.url); // and others still find the door open
-    },
-  };
-}
 
 const proof = (changes) => JSON.stringify({ ...authenticate(new Wallet(), freshTimestamp()), ...changes });
 
@@ -131,15 +110,13 @@ test('a frame begun and never ended is not waited for longer than the auth timeo
 test('nothing said before the upgrade stops the server for others', async (t) => {
   const server = await serve(t, '--echo', '--heartbeat-interval', '100ms', '--auth-timeout', '1s');
   const honest = await honestClient(t, server);
-  const { hostname, port } = new URL(server.url);
   const greetings = [
     'nonsense\r\n\r\n', 'GET / HTTP/1.1\r\n\r\n', 'POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc', 'GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n',
     `GET /${'x'.repeat(100_000)} HTTP/1.1\r\n\r\n`, `GET / HTTP/1.1\r\n${'A: b\r\n'.repeat(1000)}\r\n`, Buffer.from([0x16, 0x03, 0x01, 0x02, 0x00, 0x01]), Buffer.alloc(1000),
   ];
   await Promise.all(
     greetings.map((greeting) => {
-      const socket = connect(Number(port), hostname);
-      atEnd(t, () => socket.destroy());
+      const socket = dial(t, server.url);
       const closed = hungUp(socket, JSON.stringify(greeting.toString('latin1').slice(0, 40)));
       socket.write(greeting);
       return closed;

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { authenticatedClient, freshTimestamp, heardOverTcp, javaScriptClient, visit, visitAs } from './by-hand.js';
+import { authenticatedClient, freshTimestamp, heardByDialling, javaScriptClient, visit, visitAs } from './by-hand.js';
 import { serve } from './edge-link.js';
 import { Wallet, highS } from './wallet.js';
 import { CONFLICT, FORBIDDEN, REQUEST_TIMEOUT, UNAUTHORIZED, authenticate } from './wire.js';
@@ -86,10 +86,10 @@ test('pings do not put off the 408', async (t) => {
   assert.deepEqual(await visitor.framesUntilClosed(), [{ text: REQUEST_TIMEOUT, binary: false }]);
 });
 
-test('a TCP connection that never upgrades gets a plain 408 and is dropped', async (t) => {
+test('a connection that never upgrades gets a plain 408 and is dropped', async (t) => {
   const server = await serve(t, '--auth-timeout', '500ms');
   for (const greeting of ['', 'GET / HTTP/1.1\r\nHost: here\r\n', 'G']) {
-    const heard = await heardOverTcp(t, server.url, greeting);
+    const heard = await heardByDialling(t, server.url, greeting);
     assert.match(heard, /^HTTP\/1\.1 408 Request Timeout\r\n(?:[^\r\n]+\r\n)*\r\n/, `after ${JSON.stringify(greeting)}`);
   }
 });

@@ -3,6 +3,7 @@
 
 import { EventEmitter } from 'node:events';
 import { createServer } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import { WebSocket, WebSocketServer } from 'ws';
 import { CONFLICT, FORBIDDEN, REQUEST_TIMEOUT, UNAUTHORIZED, authenticate, isSigned, parse } from './wire.js';
 import { Wallet } from './wallet.js';
@@ -10,10 +11,11 @@ import { Wallet } from './wallet.js';
 /**
  * Emits `connected`, `authenticated` (address), `message` (address, value), `heartbeat` (address, ts), `pong` (address,
  * payload), `disconnected` (address), `refused` (text), `error` and, for whoever counts bytes, `frame` (bytes, binary, address).
- * A zero interval or timeout switches that guard off; `now` is the clock that is signed and compared.
+ * A zero interval or timeout switches that guard off; `now` is the clock that is signed and compared. With `tls`, a certificate
+ * and its key, it speaks TLS.
  */
 export class Server extends EventEmitter {
-  #http = createServer((_, response) => response.writeHead(426).end());
+  #http;
   #webSockets;
   #pending = new Map(); // a TCP connection that has not upgraded yet → the timer of its 408
   #visitors = new Map(); // WebSocket → { since, seen, address }
@@ -26,6 +28,7 @@ export class Server extends EventEmitter {
       wallet: new Wallet(),
       host: '127.0.0.1',
       port: 0,
+      tls: null,
       authTimeout: 5000,
       authCheckInterval: 1000,
       heartbeatInterval: 1000,
@@ -38,6 +41,7 @@ export class Server extends EventEmitter {
       autoPong: true,
       ...options,
     };
+    this.#http = httpServer(this.options);
     // `ws` takes up no compression unless it is told to: permessage-deflate is declined by not being answered.
     this.#webSockets = new WebSocketServer({ noServer: true, autoPong: this.options.autoPong });
     this.on('error', () => {});
@@ -52,7 +56,7 @@ export class Server extends EventEmitter {
   }
 
   get url() {
-    return `ws://${this.options.host}:${this.port}`;
+    return `${this.options.tls ? 'wss' : 'ws'}://${this.options.host}:${this.port}`;
   }
 
   get clients() {
@@ -60,8 +64,9 @@ export class Server extends EventEmitter {
   }
 
   async listen() {
-    const { host, port, authTimeout, authCheckInterval, heartbeatInterval, clientTimeout, clientTimeoutInterval } = this.options;
-    this.#http.on('connection', (socket) => this.#awaitUpgrade(socket));
+    const { host, port, tls, authTimeout, authCheckInterval, heartbeatInterval, clientTimeout, clientTimeoutInterval } = this.options;
+    this.#http.on(tls ? 'secureConnection' : 'connection', (socket) => this.#awaitUpgrade(socket));
+    this.#http.on('tlsClientError', (error) => this.emit('error', error));
     this.#http.on('upgrade', (request, socket, head) => {
       clearTimeout(this.#pending.get(socket));
       this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => this.#welcome(webSocket));
@@ -194,4 +199,10 @@ export class Server extends EventEmitter {
     webSocket.close();
     this.emit('error', error);
   }
+}
+
+/** Answers everything with 426; what else there is to do, its events tell. Before TLS is agreed on, it can only hang up. */
+export function httpServer({ tls, authTimeout = 5000 }) {
+  const answer = (_, response) => response.writeHead(426).end();
+  return tls ? createSecureServer({ ...tls, handshakeTimeout: authTimeout }, answer) : createServer(answer);
 }
