@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { authenticatedClient, freshTimestamp, heardByDialling, javaScriptClient, javaScriptServer, serverByHand, typesSent, visit, visitAs } from './by-hand.js';
+import { ONLY_OVER_TLS, misread } from './over-tls.js';
 import { Wallet } from './wallet.js';
 import { CONFLICT, FORBIDDEN, REQUEST_TIMEOUT, UNAUTHORIZED, authenticate } from './wire.js';
 
@@ -104,6 +105,11 @@ test('a connection that never upgrades gets a plain 408', async (t) => {
   const server = await javaScriptServer(t, { authTimeout: 200 });
   assert.equal(await heardByDialling(t, server.url), REQUEST_TIMEOUT);
   assert.equal(await heardByDialling(t, server.url, 'GET / HTTP/1.1\r\nhost: here\r\n'), REQUEST_TIMEOUT);
+});
+
+test('a connection that never speaks TLS to a server that does is hung up on', ONLY_OVER_TLS, async (t) => {
+  const server = await javaScriptServer(t, { authTimeout: 200 });
+  assert.equal(await heardByDialling(t, misread(server.url)), '');
 });
 
 test('a first frame that is not an authenticate closes without a text', async (t) => {
