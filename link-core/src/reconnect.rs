@@ -64,7 +64,7 @@ pub enum GiveUp {
     #[error("dialling again would end the same way")]
     Final,
     /// All attempts are used up.
-    #[error("gave up after {0} attempts")]
+    #[error("gave up after {0} attempt{s}", s = if *.0 == 1 { "" } else { "s" })]
     Exhausted(u32),
 }
 
