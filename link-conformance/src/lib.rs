@@ -30,6 +30,8 @@ pub mod admission;
 pub mod binding;
 pub mod closing;
 pub mod disconnecting;
+pub mod dropped_clients;
+pub mod dropped_servers;
 pub mod heartbeats;
 pub mod idle;
 pub mod messages;
@@ -220,6 +222,37 @@ macro_rules! conformance {
                 a_client_that_closes_does_not_wait_for_a_server_that_does_not_answer
                 a_connection_that_is_cut_is_lost
                 what_a_peer_said_before_it_closed_is_read;
+            dropped_clients:
+                between_any_two_steps_of_its_life
+                between_any_two_steps_of_its_life_over_tls
+                between_any_two_steps_of_connect
+                while_it_dials
+                while_nobody_upgrades_its_connection
+                while_the_server_does_not_prove_itself
+                while_it_is_authenticated
+                while_messages_wait_for_a_server_that_does_not_read
+                while_it_waits_to_dial_again
+                when_it_has_given_up
+                while_nobody_takes_its_events
+                by_a_close_that_nobody_waits_for;
+            dropped_servers:
+                between_any_two_steps_of_its_life
+                between_any_two_steps_of_its_life_over_tls
+                between_any_two_steps_of_its_life_with_sessions
+                before_anybody_asked_it_for_anything
+                with_connections_that_never_upgrade
+                with_connections_in_the_middle_of_tls
+                with_strangers
+                with_clients_whose_check_never_ends
+                with_authenticated_clients
+                with_a_client_that_never_reads
+                while_nobody_takes_its_events
+                after_it_was_closed_by_a_handle
+                with_sessions_that_are_held
+                with_a_session_that_has_more_to_read_than_it_can_hold
+                whose_next_event_nobody_waits_for_any_more
+                whose_next_session_nobody_waits_for_any_more
+                whose_close_nobody_waits_for_any_more;
             tls:
                 a_client_that_trusts_the_certificate_talks_over_tls
                 a_url_may_say_wss_and_name_the_host
@@ -259,7 +292,10 @@ mod tests {
         let list = fs::read_to_string(source.join("lib.rs")).unwrap();
         let mut tests = 0;
         for file in fs::read_dir(source).unwrap() {
-            let Ok(text) = fs::read_to_string(file.unwrap().path()) else { continue };
+            let path = file.unwrap().path();
+            let Ok(text) = fs::read_to_string(&path) else { continue };
+            let module = format!("            {}:\n", path.file_stem().unwrap().display());
+            let list = list.split_once(&module).map_or("", |(_, rest)| rest.split(';').next().unwrap());
             for line in text.lines() {
                 let Some((name, _)) =
                     line.strip_prefix("pub async fn ").and_then(|rest| rest.split_once('<'))
@@ -267,7 +303,7 @@ mod tests {
                     continue;
                 };
                 tests += 1;
-                let listed = list.lines().filter(|line| line.trim().trim_end_matches(';') == name).count();
+                let listed = list.lines().filter(|line| line.trim() == name).count();
                 assert_eq!(listed, 1, "{name}");
             }
         }

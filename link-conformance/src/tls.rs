@@ -13,13 +13,13 @@ use tempfile::TempDir;
 use crate::support::*;
 
 /// Certificates of an authority that nobody else trusts.
-struct Authority {
+pub(crate) struct Authority {
     folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
@@ -28,7 +28,7 @@ impl Authority {
         Self { folder, issuer: Issuer::new(params, key) }
     }
 
-    fn ca(&self) -> PathBuf {
+    pub(crate) fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
@@ -44,7 +44,7 @@ impl Authority {
         (path("cert"), path("key"))
     }
 
-    fn server<R: Runtime>(&self, name: &str) -> ServerBuilder<R> {
+    pub(crate) fn server<R: Runtime>(&self, name: &str) -> ServerBuilder<R> {
         let (cert, key) = self.issue(name, |_| {});
         server().cert(cert).key(key)
     }
