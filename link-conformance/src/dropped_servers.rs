@@ -256,6 +256,26 @@ pub async fn with_a_session_that_has_more_to_read_than_it_can_hold<R: Runtime>()
     C::<R>::is_empty().await;
 }
 
+pub async fn with_sessions_that_nobody_has_accepted<R: Runtime>() {
+    counted!(C);
+    let mut server = server::<C<R>>().event_capacity(1).bind().await.unwrap();
+    // Decides that there are to be sessions.
+    assert!(within::<R, _>(Duration::ZERO, server.accept()).await.is_none());
+    let at = place(&server);
+    // The second has no place in the queue, and both have more to say than the queue of a session holds.
+    let talking = script(move || {
+        let mut peers = [RawPeer::open(at), RawPeer::open(at)];
+        peers.iter_mut().for_each(|peer| peer.proves_itself(&wallet()));
+        peers.iter_mut().for_each(say_a_lot);
+        peers
+    });
+    let talking = talking.soon::<R>().await;
+    pause::<R>(A_WHILE).await;
+    assert_eq!(server.clients().len(), 2);
+    leaves_nothing(server).await;
+    drop(talking);
+}
+
 /// A session whose client says a lot, from 1 on, and reads nothing.
 async fn talkative<C: Runtime>(server: &mut Server<C>) -> (RawPeer, Session) {
     let (mut peer, session) = in_session(server).await;

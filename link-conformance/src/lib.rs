@@ -250,6 +250,7 @@ macro_rules! conformance {
                 after_it_was_closed_by_a_handle
                 with_sessions_that_are_held
                 with_a_session_that_has_more_to_read_than_it_can_hold
+                with_sessions_that_nobody_has_accepted
                 whose_next_event_nobody_waits_for_any_more
                 whose_next_session_nobody_waits_for_any_more
                 whose_close_nobody_waits_for_any_more;
