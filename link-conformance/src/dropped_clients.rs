@@ -7,7 +7,8 @@ use std::{
 };
 
 use futures_util::future::{Either, join, select};
-use link_driver::{Client, ClientBuilder, ClientEvent, Runtime, ServerHandle};
+use link_driver::{Client, ClientBuilder, ClientEvent, DEFAULT_SEND_TIMEOUT, Runtime, ServerHandle};
+use tungstenite::Message;
 
 use crate::{
     support::{
@@ -128,6 +129,23 @@ pub async fn while_messages_wait_for_a_server_that_does_not_read<R: Runtime>() {
     assert_eq!(C::<R>::alive(), CONNECTED);
     leaves_nothing(client).await;
     drop(peer);
+}
+
+pub async fn while_messages_wait_and_no_time_out_is_set<R: Runtime>() {
+    counted!(C);
+    let off = Duration::ZERO;
+    let options = |builder: ClientBuilder<_>| builder.send_timeout(off).server_timeout(off);
+    let (client, mut peer) = admitted::<C<R>, R>(options).await;
+    send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.send(message)).await;
+    let leaving = leaves_nothing(client);
+    // It has the default time to send what it was given. By no means for ever.
+    assert_eq!(C::<R>::alive(), CONNECTED);
+    C::<R>::put_forward(DEFAULT_SEND_TIMEOUT);
+    let nudge = script(move || {
+        peer.send_frame(Message::Ping(Default::default()));
+        peer
+    });
+    join(nudge, leaving).await;
 }
 
 pub async fn while_it_waits_to_dial_again<R: Runtime>() {

@@ -231,6 +231,7 @@ macro_rules! conformance {
                 while_the_server_does_not_prove_itself
                 while_it_is_authenticated
                 while_messages_wait_for_a_server_that_does_not_read
+                while_messages_wait_and_no_time_out_is_set
                 while_it_waits_to_dial_again
                 when_it_has_given_up
                 while_nobody_takes_its_events

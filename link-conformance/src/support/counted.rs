@@ -12,7 +12,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -63,6 +63,8 @@ struct Counts {
     polls: AtomicUsize,
     arms: AtomicUsize,
     dials_hang: AtomicBool,
+    /// By how many milliseconds the clock is ahead.
+    ahead: AtomicU64,
     gate: Mutex<Gate>,
 }
 
@@ -116,6 +118,11 @@ impl<R: Runtime, Tag: 'static> Counted<R, Tag> {
     /// From here on, dialling never comes to an end.
     pub(crate) fn let_dials_hang() {
         Self::counts().dials_hang.store(true, SeqCst);
+    }
+
+    /// Puts the clock forward. A timer that is armed already notices nothing.
+    pub(crate) fn put_forward(by: Duration) {
+        Self::counts().ahead.fetch_add(u64::try_from(by.as_millis()).expect("not that long"), SeqCst);
     }
 
     /// From here on, tasks are polled so often, all taken together, and then not at all until [`go_on`](Self::go_on).
@@ -190,6 +197,10 @@ impl<R: Runtime, Tag: 'static> Counted<R, Tag> {
 }
 
 impl Counts {
+    fn ahead(&self) -> Duration {
+        Duration::from_millis(self.ahead.load(SeqCst))
+    }
+
     fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -280,7 +291,7 @@ impl<R: Runtime, Tag: 'static> Runtime for Counted<R, Tag> {
     }
 
     fn now() -> Instant {
-        R::now()
+        R::now() + Self::counts().ahead()
     }
 }
 
@@ -334,6 +345,7 @@ pub(crate) struct CountedTimer<T> {
 impl<T: Timer> Timer for CountedTimer<T> {
     fn arm(mut self: Pin<&mut Self>, deadline: Instant) {
         self.counts.arms.fetch_add(1, SeqCst);
+        let deadline = deadline - self.counts.ahead();
         self.inner.as_mut().arm(deadline);
     }
 }
