@@ -29,6 +29,7 @@
 pub mod admission;
 pub mod binding;
 pub mod closing;
+pub mod costs;
 pub mod disconnecting;
 pub mod dropped_clients;
 pub mod dropped_servers;
@@ -222,6 +223,11 @@ macro_rules! conformance {
                 a_client_that_closes_does_not_wait_for_a_server_that_does_not_answer
                 a_connection_that_is_cut_is_lost
                 what_a_peer_said_before_it_closed_is_read;
+            costs:
+                a_line_is_one_task_on_each_side
+                without_heartbeats_nothing_is_done
+                a_heartbeat_takes_a_few_polls_and_one_timer
+                what_is_heard_moves_the_idle_deadline_and_no_timer;
             dropped_clients:
                 between_any_two_steps_of_its_life
                 between_any_two_steps_of_its_life_over_tls

@@ -27,11 +27,14 @@ use super::{A_WHILE, PATIENCE, Soon, pause, within};
 /// The runtime `R`, counting. `Tag` is a type of each test's own, since tests run at the same time: see [`counted`].
 pub(crate) struct Counted<R, Tag>(PhantomData<fn() -> (R, Tag)>);
 
-/// Names a counting runtime that nobody else uses: `counted!(C)`, and then `C<R>`.
+/// Names a counting runtime that nobody else uses: `counted!(C)`, and then `C<R>`. Two in one test need a tag each.
 macro_rules! counted {
     ($name:ident) => {
-        enum Tag {}
-        type $name<R> = $crate::support::counted::Counted<R, Tag>;
+        $crate::support::counted::counted!($name, Tag);
+    };
+    ($name:ident, $tag:ident) => {
+        enum $tag {}
+        type $name<R> = $crate::support::counted::Counted<R, $tag>;
     };
 }
 pub(crate) use counted;
@@ -52,6 +55,14 @@ pub(crate) struct Work {
     pub(crate) polls: usize,
     /// Of timers.
     pub(crate) arms: usize,
+}
+
+impl std::ops::Sub for Work {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self { polls: self.polls - before.polls, arms: self.arms - before.arms }
+    }
 }
 
 #[derive(Default)]
@@ -110,6 +121,7 @@ impl<R: Runtime, Tag: 'static> Counted<R, Tag> {
         Self::reaches(Alive::default())
     }
 
+    /// What was done so far.
     pub(crate) fn work() -> Work {
         let counts = Self::counts();
         Work { polls: counts.polls.load(SeqCst), arms: counts.arms.load(SeqCst) }
