@@ -63,7 +63,7 @@ macro_rules! conformance {
                 a_server_knows_who_is_there
                 a_client_that_comes_back_is_another_peer
                 a_peer_can_be_closed
-                two_hundred_clients_at_once;
+                a_thousand_clients_at_once;
             binding:
                 the_defaults_are_every_address_and_port_3793
                 a_server_listens_where_it_is_told_to
