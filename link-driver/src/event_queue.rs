@@ -70,6 +70,15 @@ impl<T> Events<T> {
     }
 }
 
+/// What waits for nobody is dropped at once. The channel would keep it until the last connection lets go of its end; and
+/// a session in it would keep its connection, which waits for the session to be read.
+impl<T> Drop for Events<T> {
+    fn drop(&mut self) {
+        self.0.close();
+        while self.0.try_recv().is_ok() {}
+    }
+}
+
 impl<T> fmt::Debug for Events<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Events")

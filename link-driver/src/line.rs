@@ -22,6 +22,7 @@ use futures_util::future::{Either, join, select};
 use link_core::{CloseReason, Connection, Event, Frame, Instant, Now, Output, Refusal, Ticket};
 
 use crate::{
+    limits::DEFAULT_SEND_TIMEOUT,
     outbox::{Command, Commands},
     runtime::{self, Runtime},
     socket::{ReadError, WebSocket},
@@ -347,6 +348,8 @@ where
     fn stalled_until(&self) -> Option<Instant> {
         let patience = match self.leaving {
             Some(CloseReason::ShuttingDown) => LINGER,
+            // Whoever is leaving could wait for ever, and nobody would be there to end it.
+            Some(_) if self.send_timeout.is_zero() => DEFAULT_SEND_TIMEOUT,
             _ => self.send_timeout,
         };
         match self.flush {

@@ -1,5 +1,6 @@
 //! What the tests lean on: patience, servers and clients to begin with, and the stories that both tell.
 
+pub(crate) mod counted;
 pub(crate) mod raw;
 
 use std::{

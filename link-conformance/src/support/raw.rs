@@ -93,10 +93,15 @@ impl RawPeer {
     /// A client that has authenticated.
     pub(crate) fn login(at: SocketAddr, wallet: &Wallet) -> Self {
         let mut peer = Self::open(at);
-        peer.send(&authenticate(wallet, unix_millis()));
-        let answer: Value = serde_json::from_str(&peer.text()).expect("JSON");
-        assert_eq!(answer["type"], "authenticate");
+        peer.proves_itself(wallet);
         peer
+    }
+
+    /// A client that was open authenticates.
+    pub(crate) fn proves_itself(&mut self, wallet: &Wallet) {
+        self.send(&authenticate(wallet, unix_millis()));
+        let answer: Value = serde_json::from_str(&self.text()).expect("JSON");
+        assert_eq!(answer["type"], "authenticate");
     }
 
     /// A client on a stream that a script has upgraded by hand.

@@ -317,7 +317,8 @@ impl<R: Runtime> ClientBuilder<R> {
     }
 
     /// How long the server may take nothing at all of what is sent to it: 30 s. Then it is dropped as
-    /// [`SlowPeer`](link_core::CloseReason::SlowPeer).
+    /// [`SlowPeer`](link_core::CloseReason::SlowPeer). Zero switches that off, but not for a client that disconnects:
+    /// what it still has to send gets the default.
     pub fn send_timeout(mut self, timeout: Duration) -> Self {
         self.send_timeout = timeout;
         self
