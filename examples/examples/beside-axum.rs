@@ -1,8 +1,7 @@
 //! Link at one path of an axum application, beside ordinary routes: `cargo run --release --example beside-axum` starts
 //! it with a visitor of each kind, and ends; with an address, such as `127.0.0.1:8080`, it serves until Ctrl-C.
 //!
-//! The HTTP server is axum's, with its listener, its routes and its middleware. The server of Link has no listener of
-//! its own: it is [started](link_tokio::ServerBuilder::start) without, and each stream that axum has upgraded is
+//! The application is axum's, with its routes and its middleware. The server of Link has no listener of its own: it is [started](link_tokio::ServerBuilder::start) without, and each stream that axum has upgraded is
 //! [attached](link_tokio::ServerHandle::attach) to it.
 
 #![allow(clippy::print_stdout, reason = "an example talks")]
@@ -10,14 +9,18 @@
 use std::{error::Error, net::SocketAddr, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{ConnectInfo, Request, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
 };
-use hyper_util::rt::TokioIo;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use link_tokio::{
     Client, ClientEvent, Server, ServerEvent, ServerHandle, TokioAsyncReadCompatExt, upgrade_response,
 };
@@ -65,13 +68,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("server   {address} at ws://{at}/link, its clients at http://{at}/");
 
     let app = Router::new().route("/", get(people)).route("/link", get(link)).with_state(handle.clone());
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let web = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
-    let web = tokio::spawn(web.into_future());
+    let web = tokio::spawn(serve(listener, app));
 
-    // The lines of Link do not end with axum, so both are told.
-    let lines = handle.clone();
+    // The lines of Link do not end with the HTTP server, so both are told.
     let ending = tokio::spawn(async move {
         let outcome = match given {
             Some(_) => tokio::signal::ctrl_c().await.map_err(Into::into),
@@ -80,8 +79,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 Err(_) => Err("the visit takes too long".into()),
             },
         };
-        lines.close().await;
-        drop(stop);
+        web.abort();
+        handle.close().await;
         outcome
     });
 
@@ -95,10 +94,36 @@ async fn main() -> Result<(), Box<dyn Error>> {
             _ => {}
         }
     }
-    web.await??;
     ending.await?.map_err(|error| error as Box<dyn Error>)?;
     println!("done");
     Ok(())
+}
+
+/// The HTTP server. `axum::serve` would do, if nobody on the internet could reach it: it waits for ever for the end of a
+/// request's head. This is the same, with a deadline for that.
+async fn serve(listener: TcpListener, app: Router) {
+    loop {
+        let (stream, remote_address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                println!("cannot accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        // Link batches by itself.
+        drop(stream.set_nodelay(true));
+        let service = TowerToHyperService::new(app.clone().layer(Extension(ConnectInfo(remote_address))));
+        tokio::spawn(async move {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(5))
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
+            // What a browser does wrong is no news.
+            drop(connection.await);
+        });
+    }
 }
 
 /// A client of Link, and a browser that asks who is there.

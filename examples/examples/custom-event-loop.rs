@@ -33,6 +33,8 @@ const WAKER: Token = Token(1);
 const TURN: usize = 64;
 /// Bytes that may wait for a client that does not read.
 const MAX_UNSENT: usize = 4 << 20;
+/// How long a client may take nothing of what is sent to it.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take for our last words.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long to wait when the system has no connection to give, for want of file descriptors perhaps.
@@ -143,8 +145,7 @@ impl Server {
         {
             return;
         }
-        if let Err(overload) = self.admission.arrive(id(token), Some(remote.ip())) {
-            println!("{remote}: {overload}");
+        if self.admission.arrive(id(token), Some(remote.ip())).is_err() {
             answer(&mut stream, OVERLOADED);
             return;
         }
@@ -204,10 +205,17 @@ struct Client {
     line: Line,
     /// There from the start, so that its deadline covers the upgrade as well.
     connection: Connection,
+    /// It has authenticated.
+    known: bool,
     /// The turn ended before there was nothing to read any more.
     more: bool,
+    /// It does not take what it is sent, since then, after that many bytes. Meanwhile it is not read either, so that what
+    /// it asks for cannot pile up.
+    stalled: Option<(Instant, u64)>,
     /// The connection is over, and the transport has until then to end.
     leaving: Option<Instant>,
+    /// Our direction has been ended.
+    shut: bool,
     gone: bool,
     /// The time for which a timer is set. It may be earlier than the deadline, never later.
     armed: Option<Instant>,
@@ -225,11 +233,23 @@ impl Client {
     fn new(id: ConnectionId, stream: TcpStream, config: Arc<Config>, now: Now) -> Self {
         let line = Line::Upgrading(stream, ServerUpgrade::new());
         let connection = Connection::server(config, now);
-        Self { id, line, connection, more: false, leaving: None, gone: false, armed: None }
+        Self {
+            id,
+            line,
+            connection,
+            known: false,
+            more: false,
+            stalled: None,
+            leaving: None,
+            shut: false,
+            gone: false,
+            armed: None,
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.leaving.or_else(|| self.connection.poll_timeout())
+        let stalled = self.stalled.map(|(since, _)| since.after(SEND_TIMEOUT));
+        self.leaving.or_else(|| [self.connection.poll_timeout(), stalled].into_iter().flatten().min())
     }
 
     /// Whatever the occasion, a turn is the same. Says whom this client has replaced, if it just has.
@@ -238,7 +258,7 @@ impl Client {
         let mut replaced = self.drain(now, admission);
         self.more = false;
         for _ in 0..TURN {
-            if self.leaving.is_some() || !self.read(now) {
+            if self.leaving.is_some() || self.stalled.is_some() || !self.read(now) {
                 break;
             }
             // After each frame, since one may end the connection, or lift the limit for the next.
@@ -246,8 +266,11 @@ impl Client {
         }
         // After the frames, so that a client which did answer is not judged by our own delay.
         self.connection.handle_timeout(now);
+        if self.stalled.is_some_and(|(since, _)| since.after(SEND_TIMEOUT) <= now.mono) {
+            self.connection.close(CloseReason::SlowPeer, now);
+        }
         replaced = replaced.or(self.drain(now, admission));
-        let flushed = self.flush();
+        let flushed = self.flush(now);
         if let Some(until) = self.leaving {
             self.gone = (flushed && self.see_off()) || until <= now.mono;
         }
@@ -280,7 +303,7 @@ impl Client {
         let Line::Upgrading(mut stream, mut upgrade) = line else { return false };
         match upgrade.proceed(&mut stream) {
             Ok(Progress::Done(())) => {
-                self.line = Line::Open(Box::new(WebSocket::server(stream, MAX_UNSENT)));
+                self.line = Line::Open(Box::new(WebSocket::server(stream)));
                 return true;
             }
             Ok(Progress::Waiting) => self.more = false,
@@ -322,14 +345,23 @@ impl Client {
                     return Some(old);
                 }
             }
-            Event::Authenticated { address, .. } => println!("server   {number} is {address}"),
+            Event::Authenticated { address, .. } => {
+                println!("server   {number} is {address}");
+                self.known = true;
+                if let Line::Open(websocket) = &mut self.line {
+                    websocket.set_max_unsent(MAX_UNSENT);
+                }
+            }
             Event::Message(message) => {
                 if let Err(misuse) = self.connection.send(message, now) {
                     println!("server   {number} not answered: {misuse}");
                 }
             }
             Event::Closed { reason } => {
-                println!("server   {number} is gone: {reason}");
+                // Who is refused is not talked about: anybody could make us talk without end.
+                if self.known {
+                    println!("server   {number} is gone: {reason}");
+                }
                 admission.release(self.id);
             }
             _ => {}
@@ -353,10 +385,28 @@ impl Client {
         }
     }
 
-    /// Whether nothing waits to be sent any more.
-    fn flush(&mut self) -> bool {
+    /// Sends what waits, **once** a turn. Says whether nothing waits any more.
+    fn flush(&mut self, now: Now) -> bool {
         let Line::Open(websocket) = &mut self.line else { return true };
-        websocket.flush().unwrap_or(true)
+        // A stream that is broken tells the reads.
+        let flushed = websocket.flush().unwrap_or(true);
+        let written = websocket.bytes_written();
+        match self.stalled {
+            None if flushed => {}
+            None => {
+                self.stalled = Some((now.mono, written));
+                // Its silence says nothing while nobody listens.
+                self.connection.handle_reads_paused(now);
+            }
+            Some(_) if flushed => {
+                self.stalled = None;
+                self.more = true;
+                self.connection.handle_reads_resumed(now);
+            }
+            Some((_, before)) if before == written => {}
+            Some(_) => self.stalled = Some((now.mono, written)),
+        }
+        flushed
     }
 
     /// Ends our direction, and drops what still comes until the peer has ended its own. Without that the system
@@ -367,7 +417,10 @@ impl Client {
             Line::Upgrading(stream, _) => stream,
             Line::Between => return true,
         };
-        let _ = stream.shutdown(Shutdown::Write);
+        // Once: each time, the system would say that there is news.
+        if !std::mem::replace(&mut self.shut, true) {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
         let mut waste = [0; 4 << 10];
         for _ in 0..TURN {
             match stream.read(&mut waste) {

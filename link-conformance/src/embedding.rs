@@ -15,8 +15,8 @@ use std::{
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::{AsyncReadExt, AsyncWriteExt, future::join};
 use link_driver::{
-    AttachError, Client, ClientBuilder, CloseReason, ConnectError, DialError, FailureCause, NoListener,
-    Overload, Runtime, ServerHandle, http, upgrade_response,
+    AttachError, BindError, Client, ClientBuilder, CloseReason, ConnectError, DialError, FailureCause,
+    NoListener, Overload, Runtime, ServerHandle, http, upgrade_response,
 };
 
 use crate::{
@@ -144,6 +144,68 @@ pub async fn an_attached_stranger_is_gone_by_the_deadline<R: Runtime>() {
     server.close().soon::<R>().await;
 }
 
+pub async fn an_attached_stream_that_nobody_asks_for_is_gone_by_the_deadline_too<R: Runtime>() {
+    let (mut listener, at) = listener::<R>().await;
+    let server = server::<R>().auth_timeout(SHORT).max_unauthenticated(1, 1).start().unwrap();
+    let ended = script(move || raw::all_of(RawPeer::open(at).stream()));
+    let (stream, remote_address) = upgrade_by_hand::<R>(&mut listener).soon::<R>().await;
+    server.attach(stream, remote_address).unwrap();
+    assert_eq!((server.stats().accepted, server.stats().unauthenticated), (1, 1));
+    // Nobody ever polls the server.
+    assert_eq!(ended.soon::<R>().await, "");
+    until::<R>(|| server.stats().unauthenticated == 0).await;
+    assert_eq!(server.stats().rejected, [("authentication_timeout", 1)].into());
+    // Its place is free again.
+    let next = script(move || raw::all_of(RawPeer::open(at).stream()));
+    let (stream, remote_address) = upgrade_by_hand::<R>(&mut listener).soon::<R>().await;
+    server.attach(stream, remote_address).unwrap();
+    server.close().soon::<R>().await;
+    next.soon::<R>().await;
+}
+
+/// A stream of the program's that panics when it is read.
+struct Mine;
+
+impl AsyncRead for Mine {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        panic!("on purpose");
+    }
+}
+
+impl AsyncWrite for Mine {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+pub async fn a_stream_that_panics_ends_its_own_connection_only<R: Runtime>() {
+    let mut server = server::<R>().max_unauthenticated(1, 1).bind().await.unwrap();
+    let builder = client(&server);
+    let (client, _) = meet(&mut server, builder).await;
+    server.attach(Mine, ([127, 0, 0, 1], 1).into()).unwrap();
+    assert_eq!(server.rejected().await, (None, CloseReason::Lost));
+    until::<R>(|| server.stats().unauthenticated == 0).await;
+    assert_eq!(server.stats().rejected, [("lost", 1)].into());
+    client.send(&numbered(1)).unwrap();
+    assert_eq!(number_of(&server.message().await.1), 1);
+    client.close().soon::<R>().await;
+    server.close().soon::<R>().await;
+}
+
+pub async fn a_server_without_a_listener_takes_no_certificate<R: Runtime>() {
+    let authority = Authority::new();
+    let outcome = authority.server::<R>("127.0.0.1").start();
+    assert!(matches!(outcome, Err(BindError::TlsWithoutListener)), "{outcome:?}");
+}
+
 pub async fn attached_streams_count_among_the_unauthenticated<R: Runtime>() {
     let (mut listener, at) = listener::<R>().await;
     let server = server::<R>().max_unauthenticated(1, 1).start().unwrap();
@@ -218,6 +280,9 @@ pub async fn a_header_that_cannot_be_sent_is_an_error_at_once<R: Runtime>() {
         ("upgrade", "h2c", "belongs to the WebSocket"),
         ("Connection", "close", "belongs to the WebSocket"),
         ("sec-websocket-protocol", "chat", "belongs to the WebSocket"),
+        ("Content-Length", "12", "belongs to the WebSocket"),
+        ("Transfer-Encoding", "chunked", "belongs to the WebSocket"),
+        ("Host", "link.éxample", "Punycode"),
     ] {
         let outcome = Client::<R>::builder().header(name, value).start();
         let Err(error @ ConnectError::Header { .. }) = outcome else { panic!("{name}: {outcome:?}") };
@@ -348,12 +413,22 @@ pub async fn tls_goes_over_a_connectors_stream_as_well<R: Runtime>() {
     server.close().soon::<R>().await;
 }
 
+fn on_purpose() -> io::Error {
+    panic!("on purpose")
+}
+
 pub async fn what_a_connector_says_or_does_not_say_is_told<R: Runtime>() {
     let refusing = Client::<R>::builder()
         .connector(|_| async { Err::<R::Stream, _>(io::Error::other("the proxy is closed on Sundays")) })
         .max_reconnect_attempts(0);
     let (cause, _) = failure(refusing.connect().soon::<R>().await);
     assert_eq!(cause.to_string(), "cannot connect to localhost:3793: the proxy is closed on Sundays");
+
+    let panicking = Client::<R>::builder()
+        .connector(|_| async { Err::<R::Stream, _>(on_purpose()) })
+        .max_reconnect_attempts(0);
+    let (cause, _) = failure(panicking.connect().soon::<R>().await);
+    assert_eq!(cause.to_string(), "cannot connect to localhost:3793: the program's connector panicked");
 
     let silent = Client::<R>::builder()
         .connector(|_| std::future::pending::<io::Result<R::Stream>>())

@@ -268,6 +268,9 @@ macro_rules! conformance {
                 a_server_without_a_listener_lives_from_streams_that_others_have_upgraded
                 an_attached_stream_waits_until_the_server_is_polled
                 an_attached_stranger_is_gone_by_the_deadline
+                an_attached_stream_that_nobody_asks_for_is_gone_by_the_deadline_too
+                a_stream_that_panics_ends_its_own_connection_only
+                a_server_without_a_listener_takes_no_certificate
                 attached_streams_count_among_the_unauthenticated
                 a_closed_server_takes_no_stream
                 extra_headers_are_in_the_request
@@ -286,6 +289,7 @@ macro_rules! conformance {
                 a_certificate_or_key_that_cannot_be_used_is_named
                 an_expired_a_foreign_and_a_strangers_certificate_are_told_apart
                 plain_text_on_a_tls_port_and_tls_on_a_plain_one_are_told_apart
+                who_is_turned_away_from_a_tls_port_is_not_told_to_do_without_tls
                 the_authentication_deadline_covers_the_tls_handshake;
         }
     };

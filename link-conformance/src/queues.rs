@@ -1,6 +1,6 @@
 //! What waits for whom: bounds, and who feels it when one side is slow.
 
-use std::time::Duration;
+use std::{io::Write as _, time::Duration};
 
 use futures_util::future::{join, join_all};
 use link_driver::{Client, CloseReason, Message, Runtime, SendError};
@@ -143,7 +143,6 @@ pub async fn who_takes_nothing_for_as_long_as_the_send_timeout_is_dropped_howeve
     let login = script(move || RawPeer::login(at, &wallet()));
     let (mut never_reads, slow) = join(login, echo.authenticated()).soon::<R>().await;
     let talk = script(move || {
-        use std::io::Write;
         let pong = raw::frame(0x8a, b"", true);
         while never_reads.stream().write_all(&pong).is_ok() {
             std::thread::sleep(timeout / 20);

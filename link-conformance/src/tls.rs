@@ -4,13 +4,13 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use link_driver::{
     BindError, ClientBuilder, ClientEvent, CloseReason, ConnectError, DialError, FailureCause, Runtime,
-    Server, ServerBuilder, ServerEvent, TlsError, Violation,
+    Server, ServerBuilder, ServerError, ServerEvent, TlsError, Violation,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::*;
+use crate::support::{raw, *};
 
 /// Certificates of an authority that nobody else trusts.
 pub(crate) struct Authority {
@@ -227,6 +227,28 @@ pub async fn plain_text_on_a_tls_port_and_tls_on_a_plain_one_are_told_apart<R: R
     assert!(said.contains("does not speak TLS; use `ws://`"), "{said}");
     assert_eq!(reason, CloseReason::Violation(Violation::WebSocket));
     plain.close().soon::<R>().await;
+}
+
+pub async fn who_is_turned_away_from_a_tls_port_is_not_told_to_do_without_tls<R: Runtime>() {
+    let authority = Authority::new();
+    let builder = authority.server::<R>("127.0.0.1").max_unauthenticated(1, 1);
+    let mut server = builder.bind().await.unwrap();
+    let at = server.local_address().unwrap();
+    let stranger = script(move || {
+        let stream = raw::dial(at);
+        // Accepted, and in the way.
+        (stream, raw::all_or_reset(&mut raw::dial(at)))
+    });
+    let turned_away = server.hears(|event| match event {
+        ServerEvent::Error(ServerError::TurnedAway { .. }) => Some(()),
+        _ => None,
+    });
+    let ((stranger, answer), ()) = futures_util::future::join(stranger, turned_away).soon::<R>().await;
+    assert_eq!(answer, b"", "nothing in plain text");
+    let said = complaint(client_of(&server).ca(authority.ca())).await;
+    assert!(!said.contains("ws://"), "{said}");
+    drop(stranger);
+    server.close().soon::<R>().await;
 }
 
 pub async fn the_authentication_deadline_covers_the_tls_handshake<R: Runtime>() {

@@ -22,7 +22,7 @@ use futures_util::future::{Either, join, select};
 use link_core::{CloseReason, Connection, Event, Frame, Instant, Now, Output, Refusal, Ticket};
 
 use crate::{
-    limits::DEFAULT_SEND_TIMEOUT,
+    limits::{DEFAULT_SEND_TIMEOUT, Limits},
     outbox::{Command, Commands},
     runtime::{self, Runtime},
     socket::{ReadError, WebSocket},
@@ -71,6 +71,7 @@ pub(crate) async fn drive<R, S, A>(
     connection: Connection,
     commands: &mut Commands,
     attendant: &mut A,
+    limits: &Limits,
     send_timeout: Duration,
 ) where
     R: Runtime,
@@ -83,6 +84,7 @@ pub(crate) async fn drive<R, S, A>(
         connection,
         commands,
         attendant,
+        limits,
         send_timeout,
         flush: Flush::Done,
         reading: true,
@@ -118,6 +120,7 @@ struct Line<'a, S, A> {
     connection: Connection,
     commands: &'a mut Commands,
     attendant: &'a mut A,
+    limits: &'a Limits,
     send_timeout: Duration,
     flush: Flush,
     /// Whether the peer is read; not while the application is behind.
@@ -287,8 +290,10 @@ where
             match output {
                 Output::Send(frame) => self.write(frame, now, cx),
                 Output::Event(event) => {
-                    if let Event::Message(message) = &event {
-                        self.traffic.received(message.as_str().len());
+                    match &event {
+                        Event::Authenticated { .. } => self.socket.trust(self.limits),
+                        Event::Message(message) => self.traffic.received(message.as_str().len()),
+                        _ => {}
                     }
                     self.attendant.attend(event, now);
                 }

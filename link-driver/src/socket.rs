@@ -15,9 +15,9 @@ use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::AsyncWriteExt;
 use link_core::{CloseReason, Frame, Violation};
 use link_websocket::{
-    ClientUpgrade, Incoming, NotUpgraded, Progress, ServerUpgrade, WRITE_BATCH, WriteError,
+    ClientUpgrade, Incoming, NotOpened, NotUpgraded, Progress, Request, ServerUpgrade, WRITE_BATCH,
+    WriteError,
 };
-use tungstenite::{Error, handshake::client::Request};
 
 use crate::limits::Limits;
 
@@ -45,13 +45,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// The server's side of an upgraded stream.
-    pub(crate) fn server(stream: S, limits: &Limits) -> Self {
-        Self(link_websocket::WebSocket::server(Bridge::new(stream), max_unsent(limits)))
+    pub(crate) fn server(stream: S) -> Self {
+        Self(link_websocket::WebSocket::server(Bridge::new(stream)))
     }
 
     /// The client's side: performs the HTTP upgrade.
-    pub(crate) async fn client(stream: S, request: Request, limits: &Limits) -> Result<Self, Error> {
-        let mut upgrade = ClientUpgrade::new(Bridge::new(stream), request, max_unsent(limits))?;
+    pub(crate) async fn client(stream: S, request: Request) -> Result<Self, NotOpened> {
+        let mut upgrade = ClientUpgrade::new(Bridge::new(stream), request)
+            .map_err(|error| NotOpened::Refused(error.to_string()))?;
         poll_fn(|cx| {
             if let Some(bridge) = upgrade.stream_mut() {
                 bridge.wake(cx);
@@ -60,6 +61,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         })
         .await
         .map(Self)
+    }
+
+    /// From here on as much may wait for the peer as the limits allow: it has authenticated.
+    pub(crate) fn trust(&mut self, limits: &Limits) {
+        // One turn's messages, the longest of them, and room for the protocol's own frames.
+        let turn = limits.max_message_size.saturating_add(crate::line::TURN_BYTES);
+        self.0.set_max_unsent(turn.saturating_add(2 * WRITE_BATCH));
     }
 
     /// The next frame, a message having at most `limit` bytes. Pings are answered on the way.
@@ -140,11 +148,6 @@ async fn see_off<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
         Poll::Pending
     })
     .await;
-}
-
-/// One turn's messages, the longest of them, and room for the protocol's own frames.
-const fn max_unsent(limits: &Limits) -> usize {
-    limits.max_message_size.saturating_add(crate::line::TURN_BYTES).saturating_add(2 * WRITE_BATCH)
 }
 
 fn progress<T, E>(progress: Result<Progress<T>, E>, cx: &Context<'_>) -> Poll<Result<T, E>> {

@@ -119,10 +119,9 @@ use std::{
 
 pub use link_driver::*;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::compat::Compat;
-/// Turns a stream of tokio's into one of `futures_io`, which [`ServerHandle::attach`](link_driver::ServerHandle::attach) and
+/// Turn a stream of tokio's into one of `futures_io`, which [`ServerHandle::attach`](link_driver::ServerHandle::attach) and
 /// [`ClientBuilder::connector`](link_driver::ClientBuilder::connector) take.
-pub use tokio_util::compat::TokioAsyncReadCompatExt;
+pub use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 /// tokio, as a [`Runtime`]. Everything must be called from within a tokio runtime with its I/O and time drivers
 /// enabled, as `#[tokio::main]` makes it.

@@ -40,14 +40,13 @@
 //! #     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> { io::Write::write(&mut *self.to.0.borrow_mut(), bytes) }
 //! #     fn flush(&mut self) -> io::Result<()> { Ok(()) }
 //! # }
-//! const UNSENT: usize = 1 << 20;
 //! let (mut here, there) = Pipe::pair();
-//! let mut client = ClientUpgrade::new(there, request("ws://localhost:3793/")?, UNSENT)?;
+//! let mut client = ClientUpgrade::new(there, request("ws://localhost:3793/")?)?;
 //! let mut server = ServerUpgrade::new();
 //!
 //! assert!(matches!(client.proceed()?, Progress::Waiting)); // the request is out
 //! assert!(matches!(server.proceed(&mut here)?, Progress::Done(())));
-//! let mut server = WebSocket::server(here, UNSENT);
+//! let mut server = WebSocket::server(here);
 //! let Progress::Done(mut client) = client.proceed()? else { panic!("the answer is there") };
 //!
 //! client.write(Frame::Text("{}".into()))?;
@@ -64,8 +63,11 @@ mod rationed;
 mod upgrade;
 mod websocket;
 
-pub use upgrade::{ClientUpgrade, MAX_HEAD, NotUpgraded, Progress, ServerUpgrade, request, upgrade_response};
-pub use websocket::{Incoming, READ_BUFFER, WRITE_BATCH, WebSocket, WriteError};
+pub use upgrade::{
+    ClientUpgrade, InvalidRequest, MAX_HEAD, NotOpened, NotUpgraded, Progress, Request, ServerUpgrade,
+    request, upgrade_response,
+};
+pub use websocket::{FIRST_MAX_UNSENT, Incoming, READ_BUFFER, WRITE_BATCH, WebSocket, WriteError};
 
 /// The types of HTTP requests and responses, for [`upgrade_response`].
 pub use tungstenite::http;

@@ -12,7 +12,7 @@ use tungstenite::{
     error::ProtocolError,
     handshake::{
         HandshakeError, MidHandshake,
-        client::{ClientHandshake, Request},
+        client::ClientHandshake,
         machine::TryParse,
         server::{self, create_response_with_body, write_response},
     },
@@ -153,7 +153,7 @@ impl ServerUpgrade {
     fn hear(&mut self, piece: &[u8]) -> Result<(), NotUpgraded> {
         let begins = self.head.len() <= BEGINNING;
         // An end may straddle two pieces: an empty line, with or without its CR.
-        let seen = self.head.len().saturating_sub(3);
+        let seen = self.head.len().saturating_sub(2);
         self.head.extend_from_slice(piece);
         if self.head.len() > MAX_HEAD {
             return Err(NotUpgraded::HeadTooLarge);
@@ -210,25 +210,60 @@ pub fn upgrade_response<B>(request: &http::Request<B>) -> Result<http::Response<
     create_response_with_body(request, || ()).map_err(|error| NotUpgraded::of(&error))
 }
 
+/// A request for a WebSocket, with the headers that it takes; others may be added.
+pub type Request = http::Request<()>;
+
+/// What was given is no URL that can be asked for a WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidRequest(String);
+
 /// A request for the WebSocket at a URL such as `ws://localhost:3793/`; headers of one's own may be added.
 ///
 /// # Errors
 /// When the URL is none.
-pub fn request(url: &str) -> Result<Request, Error> {
-    url.into_client_request()
+pub fn request(url: &str) -> Result<Request, InvalidRequest> {
+    url.into_client_request().map_err(|error| InvalidRequest(error.to_string()))
+}
+
+/// Why a server did not open a WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotOpened {
+    /// It ended the connection without an answer.
+    #[error("it ended the connection without an answer")]
+    Ended,
+    /// What it says is not HTTP.
+    #[error("it does not answer in HTTP")]
+    NoHttp,
+    /// It answers something else, or not as RFC 6455 asks for.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl NotOpened {
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::Protocol(ProtocolError::HttparseError(_)) => Self::NoHttp,
+            Error::Protocol(ProtocolError::HandshakeIncomplete) => Self::Ended,
+            Error::Io(error) if error.kind() == ErrorKind::ConnectionReset => Self::Ended,
+            other => Self::Refused(other.to_string()),
+        }
+    }
 }
 
 /// The client's half: sends the request, and reads the answer.
 pub struct ClientUpgrade<S: Read + Write>(Option<MidHandshake<ClientHandshake<Rationed<S>>>>);
 
 impl<S: Read + Write> ClientUpgrade<S> {
-    /// Nothing has been sent yet. For `max_unsent`, see [`WebSocket::server`].
+    /// Nothing has been sent yet.
     ///
     /// # Errors
     /// When the request is not one for a WebSocket, as [`request`] makes them.
-    pub fn new(stream: S, request: Request, max_unsent: usize) -> Result<Self, Error> {
-        ClientHandshake::start(Rationed::new(stream), request, Some(config(max_unsent)))
+    pub fn new(stream: S, request: Request) -> Result<Self, InvalidRequest> {
+        ClientHandshake::start(Rationed::new(stream), request, Some(config()))
             .map(|upgrade| Self(Some(upgrade)))
+            .map_err(|error| InvalidRequest(error.to_string()))
     }
 
     /// The stream beneath, until the upgrade has ended.
@@ -240,12 +275,12 @@ impl<S: Read + Write> ClientUpgrade<S> {
     ///
     /// # Errors
     /// When the server did not open a WebSocket.
-    pub fn proceed(&mut self) -> Result<Progress<WebSocket<S>>, Error> {
+    pub fn proceed(&mut self) -> Result<Progress<WebSocket<S>>, NotOpened> {
         let Some(mut upgrade) = self.0.take() else { return Ok(Progress::Waiting) };
         upgrade.get_mut().get_mut().replenish();
         match upgrade.handshake() {
             Ok((socket, _response)) => Ok(Progress::Done(WebSocket::new(socket))),
-            Err(HandshakeError::Failure(error)) => Err(error),
+            Err(HandshakeError::Failure(error)) => Err(NotOpened::of(&error)),
             Err(HandshakeError::Interrupted(mut upgrade)) => {
                 let enough = upgrade.get_mut().get_mut().is_used_up();
                 self.0 = Some(upgrade);

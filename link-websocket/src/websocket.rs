@@ -21,6 +21,9 @@ use crate::rationed::Rationed;
 pub const READ_BUFFER: usize = 4 << 10;
 /// Bytes gathered before they are written without waiting for [`flush`](WebSocket::flush): 64 KiB.
 pub const WRITE_BATCH: usize = 64 << 10;
+/// Bytes that may wait for a peer that does not read, until [`set_max_unsent`](WebSocket::set_max_unsent) allows more:
+/// 16 KiB. It is room for everything that is said before authentication, and pongs that nobody reads are in it too.
+pub const FIRST_MAX_UNSENT: usize = 16 << 10;
 
 /// An open WebSocket over a stream that never waits.
 pub struct WebSocket<S> {
@@ -60,16 +63,22 @@ pub enum WriteError {
 
 impl<S: Read + Write> WebSocket<S> {
     /// The server's side of a stream that has been [upgraded](crate::ServerUpgrade), here or elsewhere.
-    ///
-    /// At most `max_unsent` bytes wait in it for a peer that does not read, and no less than two batches: room for
-    /// the longest message that is to be written, and what may come before it.
-    pub fn server(stream: S, max_unsent: usize) -> Self {
+    pub fn server(stream: S) -> Self {
         let stream = Rationed::new(stream);
-        Self::new(tungstenite::WebSocket::from_raw_socket(stream, Role::Server, Some(config(max_unsent))))
+        Self::new(tungstenite::WebSocket::from_raw_socket(stream, Role::Server, Some(config())))
     }
 
     pub(crate) const fn new(inner: tungstenite::WebSocket<Rationed<S>>) -> Self {
         Self { inner, limit: 0, longest: 0 }
+    }
+
+    /// From here on so many bytes may wait for a peer that does not read, and no less than two batches: for one that has
+    /// authenticated. It should be room for the longest message that is to be written, and what may come before it.
+    pub fn set_max_unsent(&mut self, bytes: usize) {
+        self.inner.set_config(|config| {
+            (config.write_buffer_size, config.max_write_buffer_size) =
+                (WRITE_BATCH, bytes.max(2 * WRITE_BATCH));
+        });
     }
 
     /// The stream beneath.
@@ -177,11 +186,11 @@ impl<S> std::fmt::Debug for WebSocket<S> {
 }
 
 /// On purpose: tungstenite's defaults cost 128 KiB a connection at once, and bound no writes.
-pub(crate) fn config(max_unsent: usize) -> WebSocketConfig {
+pub(crate) fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BATCH)
-        .max_write_buffer_size(max_unsent.max(2 * WRITE_BATCH))
+        .write_buffer_size(FIRST_MAX_UNSENT / 4)
+        .max_write_buffer_size(FIRST_MAX_UNSENT)
         // Until the first read says otherwise.
         .max_message_size(Some(0))
         .max_frame_size(Some(0))

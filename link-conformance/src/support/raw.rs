@@ -38,6 +38,13 @@ pub(crate) fn all_of(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
+/// The same, where a reset may end it as well.
+pub(crate) fn all_or_reset(stream: &mut TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    all
+}
+
 /// Sends some bytes over TCP, and reads all that is answered.
 pub(crate) fn answer_to(at: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = dial(at);

@@ -29,8 +29,10 @@ use crate::{
     wallet::{Identity, IdentityError, NoRandomness, seed},
 };
 
-/// Headers by which a WebSocket comes to be. (A client of Link asks for no extension and no subprotocol.)
-const OWN_HEADERS: [&str; 6] = [
+/// Headers by which a WebSocket comes to be, and those of a body, which its request has not. (A client of Link asks for no extension and no subprotocol.)
+const OWN_HEADERS: [&str; 8] = [
+    "content-length",
+    "transfer-encoding",
     "connection",
     "upgrade",
     "sec-websocket-key",
@@ -172,6 +174,9 @@ impl<R: Runtime> ClientBuilder<R> {
             (Ok(key), Ok(_)) if key == HOST && self.headers.contains_key(HOST) => {
                 self.bad_header = bad("there can be only one");
             }
+            (Ok(key), Ok(value)) if key == HOST && value.to_str().is_err() => {
+                self.bad_header = bad("a host's name has ASCII characters only here; write it in Punycode");
+            }
             (Ok(key), Ok(value)) => drop(self.headers.append(key, value)),
         }
         self
@@ -179,7 +184,8 @@ impl<R: Runtime> ClientBuilder<R> {
 
     /// How to connect to the server, in place of the runtime's own way: through a proxy, say, or a tunnel. TLS and the
     /// WebSocket go over the stream that it returns, whatever kind that is. It is asked each time when the client dials,
-    /// and the [`connect_timeout`](Self::connect_timeout) goes on meanwhile.
+    /// and the [`connect_timeout`](Self::connect_timeout) goes on meanwhile. The stream should have `TCP_NODELAY` set, and
+    /// its `poll_close` should end the sending direction only.
     ///
     /// ```
     /// # fn with<R: link_driver::Runtime>() -> link_driver::ClientBuilder<R> {
@@ -347,6 +353,9 @@ impl<R: Runtime> ClientBuilder<R> {
     ///
     /// # Errors
     /// When an option is bad.
+    ///
+    /// # Panics
+    /// Where the runtime cannot start a task: on tokio, outside of a runtime.
     pub fn start(self) -> Result<Client<R>, ConnectError> {
         self.launch().map(|(client, _)| client)
     }

@@ -1,14 +1,15 @@
 //! From a host name to an open WebSocket.
 
-use std::{io, net::Ipv6Addr, sync::Arc, time::Duration};
+use std::{io, net::Ipv6Addr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
-use link_websocket::http::{HeaderMap, Uri, uri::InvalidUri};
-use tungstenite::{error::ProtocolError, handshake::client::Request};
+use futures_util::{FutureExt, future::BoxFuture};
+use link_websocket::{
+    NotOpened, Request,
+    http::{HeaderMap, Uri, uri::InvalidUri},
+};
 
 use crate::{
     DEFAULT_PORT,
-    limits::Limits,
     line::within,
     runtime::{self, Runtime},
     socket::WebSocket,
@@ -118,8 +119,15 @@ impl Target {
     /// Reads a URL such as `ws://example.org:3793/path`. Without a port it is the port of Link, whatever HTTP's
     /// would be.
     pub(super) fn from_url(url: &str) -> Result<Self, DialError> {
-        let bad = |reason: &str| DialError::Target { target: url.into(), reason: reason.into() };
-        let uri: Uri = url.parse().map_err(|error: InvalidUri| bad(&error.to_string()))?;
+        // What stands before an `@` may be a password.
+        let shown = match (url.split_once("://"), url.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
+            _ => url.to_owned(),
+        };
+        let bad = |reason: &str| DialError::Target { target: shown.clone(), reason: reason.into() };
+        let uri: Uri = url.parse().map_err(|error: InvalidUri| {
+            bad(&format!("{error}; a URL looks like `ws://example.org:3793/`"))
+        })?;
         let tls = match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
             Some("ws") => false,
             Some("wss") if cfg!(feature = "tls") => true,
@@ -186,7 +194,6 @@ impl Dialler {
     /// Opens a WebSocket.
     pub(super) async fn dial<R: Runtime>(
         &self,
-        limits: &Limits,
     ) -> Result<WebSocket<Transport<Dialled<R::Stream>>>, DialError> {
         let Self { target, timeout, .. } = self;
         let work = async {
@@ -199,19 +206,15 @@ impl Dialler {
             let stream = secure(target, stream, self.tls.as_ref()).await?;
             #[cfg(not(feature = "tls"))]
             let stream = Transport::Plain(stream);
-            WebSocket::client(stream, request, limits).await.map_err(|error| DialError::Upgrade {
-                target: target.to_string(),
-                answer: match error {
-                    // Something that is no HTTP at all: an alert, if the server speaks TLS.
-                    tungstenite::Error::Protocol(ProtocolError::HttparseError(_)) if !target.tls => {
-                        "it does not answer in HTTP; if it speaks TLS, use `wss://`".into()
-                    }
-                    // What OpenSSL does to who says HTTP where it expects TLS.
-                    error if !target.tls && is_end(&error) => {
-                        "it ended the connection without an answer; if it speaks TLS, use `wss://`".into()
+            WebSocket::client(stream, request).await.map_err(|error| {
+                let answer = match &error {
+                    // An alert; or what OpenSSL does to who says HTTP where it expects TLS.
+                    NotOpened::NoHttp | NotOpened::Ended if !target.tls => {
+                        format!("{error}; if it speaks TLS, use `wss://`")
                     }
                     error => error.to_string(),
-                },
+                };
+                DialError::Upgrade { target: target.to_string(), answer }
             })
         };
         match within::<R, _>(runtime::now::<R>().mono, *timeout, work).await {
@@ -225,18 +228,15 @@ impl Dialler {
         match &self.connector {
             None => R::connect(host, *port).await.map(Dialled::Own),
             Some(connector) => {
-                connector(Destination { host: host.clone(), port: *port }).await.map(Dialled::Foreign)
+                let destination = Destination { host: host.clone(), port: *port };
+                // A panic there is the program's affair; it is told, and does not end the client.
+                AssertUnwindSafe(async { connector(destination).await })
+                    .catch_unwind()
+                    .await
+                    .unwrap_or_else(|_| Err(io::Error::other("the program's connector panicked")))
+                    .map(Dialled::Foreign)
             }
         }
-    }
-}
-
-/// Whether the other side has just hung up.
-fn is_end(error: &tungstenite::Error) -> bool {
-    match error {
-        tungstenite::Error::Protocol(error) => *error == ProtocolError::HandshakeIncomplete,
-        tungstenite::Error::Io(error) => error.kind() == io::ErrorKind::ConnectionReset,
-        _ => false,
     }
 }
 

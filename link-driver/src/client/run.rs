@@ -113,8 +113,8 @@ impl Run {
     /// Dials once, and drives what came of it to its end.
     async fn session<R: Runtime>(&mut self) -> Result<FailureCause, Stopped> {
         self.reconnect.dialled();
-        let (dialler, limits) = (self.dialler.clone(), self.limits);
-        let dialling = async move { dialler.dial::<R>(&limits).await };
+        let dialler = self.dialler.clone();
+        let dialling = async move { dialler.dial::<R>().await };
         let socket = match self.unless_stopped(dialling).await? {
             Ok(socket) => socket,
             Err(error) => {
@@ -138,7 +138,8 @@ impl Run {
             welcome: &mut self.welcome,
             ended: None,
         };
-        drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, self.send_timeout).await;
+        drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, &self.limits, self.send_timeout)
+            .await;
         let (ended, stopped) = (attendant.ended.take(), attendant.stopped);
         // A connection always says how it ended.
         let reason = ended.unwrap_or(link_core::CloseReason::Lost);

@@ -1,4 +1,4 @@
-//! The task that accepts transports, and the way of each one from TCP to its connection's end.
+//! The task that accepts connections, from a listener or by the hands of somebody else, and gives each a task of its own.
 
 use std::{
     convert::Infallible,
@@ -17,28 +17,19 @@ use futures_util::{
     FutureExt, StreamExt,
     future::{self, BoxFuture, Either, select},
 };
-#[cfg(feature = "tls")]
-use link_core::Violation;
-use link_core::{CloseReason, Config, Connection, ConnectionId, Event, Now, Overload, Status};
+use link_core::{Config, ConnectionId, Overload};
 use link_websocket::OVERLOADED;
-use tracing::{Instrument, Span, debug, info, info_span, warn};
+use tracing::{Instrument, info, warn};
 
 use super::{
-    AttachError, LOG, ServerError, ServerEvent,
-    attendant::ServerAttendant,
-    builder::Check,
-    registry::{Arrival, Registry},
-    session::Session,
-    stats::Counters,
+    AttachError, LOG, ServerError, ServerEvent, builder::Check, guest::Guest, registry::Registry,
+    session::Session, stats::Counters,
 };
 use crate::{
     event_queue::EventSender,
     limits::Limits,
-    line::{Attendant, LINGER, drive, within},
-    outbox::{Commands, outbox},
+    line::LINGER,
     runtime::{self, Runtime},
-    socket::{self, WebSocket},
-    transport::Transport,
 };
 
 /// How long to wait when the system has no connection to give, for want of file descriptors perhaps.
@@ -46,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the program is told at most that connections are turned away.
 const TURNED_AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// How long to wait while the program is behind with its events.
-const FULL_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// How long a closing server waits for its connections at most.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -73,6 +64,14 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Whether connections that come by the listener speak TLS.
+    pub(super) const fn speaks_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     pub(super) fn shut_down(&self) {
         // Dropping the sender is the signal.
         drop(self.close.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -89,7 +88,7 @@ pub(super) enum Face {
 
 impl Face {
     /// Whether the program is behind with what it was told.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         match self {
             Self::Events(events) => events.is_full(),
             Self::Sessions(sessions) => sessions.is_full(),
@@ -101,16 +100,19 @@ impl Face {
 pub(super) struct Sources<L> {
     pub(super) listener: Option<L>,
     pub(super) attached: mpsc::UnboundedReceiver<Attached>,
+    /// How the program wants to hear of its clients, once it has asked for the first.
+    pub(super) decided: Decided,
     pub(super) closing: oneshot::Receiver<Infallible>,
 }
 
-/// A stream that somebody else has upgraded, and that waits to be served.
-pub(super) struct Attached {
-    id: ConnectionId,
-    serve: Box<dyn FnOnce(Face) -> BoxFuture<'static, ()> + Send>,
-}
+/// Ready once the program has decided; an error means that it never will.
+pub(super) type Decided = future::Shared<oneshot::Receiver<Face>>;
 
-/// Takes a place for a stream, and hands it to the accepting task.
+/// A stream that somebody else has upgraded, on its way to a task of its own.
+pub(super) type Attached = Box<dyn FnOnce(Decided) -> BoxFuture<'static, ()> + Send>;
+
+/// Takes a place for a stream, and hands it to the accepting task: that one is within its runtime, and the caller need
+/// not be.
 pub(super) fn attach<R: Runtime, S>(
     shared: &Arc<Shared>,
     stream: S,
@@ -127,44 +129,30 @@ where
         }
         Some(Ok(arrival)) => arrival,
     };
-    let (id, started, guest) = (arrival.id, runtime::now::<R>(), shared.clone());
-    let serve = Box::new(move |face: Face| {
-        let guest = Guest::new(guest, arrival, remote_address, &face);
-        let span = guest.span();
-        guest.converse::<R, S>(stream, started).instrument(span).boxed()
+    let (id, started) = (arrival.id, runtime::now::<R>());
+    let guest = Guest::new(shared.clone(), arrival, remote_address);
+    let span = guest.span();
+    let serve: Attached = Box::new(move |decided| {
+        guest.serve_attached::<R, S>(stream, started, decided).instrument(span).boxed()
     });
-    if shared.attaching.unbounded_send(Attached { id, serve }).is_err() {
-        shared.registry.release(id);
-        return Err(AttachError::Closed);
+    match shared.attaching.unbounded_send(serve) {
+        Ok(()) => Ok(id),
+        Err(_) => Err(AttachError::Closed),
     }
-    Ok(id)
 }
 
 /// Lives as long as the server. `_gone` is dropped, which is its signal, when all has ended.
 pub(super) async fn run<R: Runtime>(
     shared: Arc<Shared>,
     mut sources: Sources<R::Listener>,
-    decided: oneshot::Receiver<Face>,
     _gone: oneshot::Sender<Infallible>,
 ) {
     let address = shared.config.wallet.address();
     info!(target: LOG, %address, local = shared.local_address.map(tracing::field::display), "started");
-    let face = match select(decided, &mut sources.closing).await {
-        Either::Left((Ok(face), _)) => Some(face),
-        // Closed, or dropped, before anybody wanted a client.
-        _ => None,
-    };
     let (alive, mut dead) = mpsc::channel::<Infallible>(0);
-    if let Some(face) = &face {
-        accept_all::<R>(&shared, &mut sources, face, &alive).await;
-    }
-    let Sources { listener, mut attached, .. } = sources;
-    // Those who still wait will not be served.
-    attached.close();
-    while let Ok(Attached { id, .. }) = attached.try_recv() {
-        shared.registry.release(id);
-    }
-    drop((listener, attached, alive));
+    let face = accept_all::<R>(&shared, &mut sources, &alive).await;
+    // Whatever is still on its way will not be served.
+    drop((sources, alive));
     let patience = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(CLOSE_PATIENCE));
     select(pin!(poll_fn(|cx| Pin::new(&mut dead).poll_next(cx))), pin!(patience)).await;
     info!(target: LOG, %address, "closed");
@@ -178,76 +166,90 @@ pub(super) async fn run<R: Runtime>(
 
 /// What the accepting task waits for.
 enum Next<S> {
+    /// The program has asked for its first client, in this way.
+    Decided(Face),
     Accepted(io::Result<(S, SocketAddr)>),
     Attached(Attached),
+    /// The program may have caught up.
+    Relief,
     Closing,
 }
 
 impl<L: Send + 'static> Sources<L> {
-    async fn next<R: Runtime<Listener = L>>(&mut self) -> Next<R::Stream> {
-        let Self { listener, attached, closing } = self;
+    async fn next<R: Runtime<Listener = L>>(&mut self, face: Option<&Face>) -> Next<R::Stream> {
+        let Self { listener, attached, decided, closing } = self;
         let accepted = pin!(async {
-            match listener {
-                Some(listener) => R::accept(listener).await,
-                None => future::pending().await,
+            match (face, listener) {
+                // Until somebody wants a client, nobody is accepted.
+                (None, _) => match decided.clone().await {
+                    Ok(face) => Next::Decided(face),
+                    Err(oneshot::Canceled) => Next::Closing,
+                },
+                // While the program is behind, nobody is either: their events would have to wait somewhere.
+                (Some(face), _) if face.is_full() => {
+                    pause::<R>(FULL_PAUSE).await;
+                    Next::Relief
+                }
+                (Some(_), Some(listener)) => Next::Accepted(R::accept(listener).await),
+                (Some(_), None) => future::pending().await,
             }
         });
         match select(select(attached.next(), accepted), closing).await {
             Either::Left((Either::Left((Some(attached), _)), _)) => Next::Attached(attached),
-            Either::Left((Either::Right((accepted, _)), _)) => Next::Accepted(accepted),
+            Either::Left((Either::Right((next, _)), _)) => next,
             // The other end of `attached` lives as long as the server.
             Either::Left((Either::Left((None, _)), _)) | Either::Right(_) => Next::Closing,
         }
     }
 }
 
+/// Accepts until it is time to close; says how the program wanted to hear of it.
 async fn accept_all<R: Runtime>(
     shared: &Arc<Shared>,
     sources: &mut Sources<R::Listener>,
-    face: &Face,
     alive: &mpsc::Sender<Infallible>,
-) {
+) -> Option<Face> {
+    let mut decided: Option<Face> = None;
     let mut turned_away = TurnedAway::default();
     loop {
-        // While the program is behind, nobody new comes in: their events would have to wait somewhere.
-        while face.is_full() {
-            if closed_within::<R>(&mut sources.closing, FULL_PAUSE).await {
-                return;
-            }
-        }
-        match sources.next::<R>().await {
-            Next::Closing => return,
-            Next::Attached(Attached { serve, .. }) => spawn::<R>(serve(face.clone()), alive),
-            Next::Accepted(Ok((stream, remote_address))) => {
+        let next = sources.next::<R>(decided.as_ref()).await;
+        match (next, &decided) {
+            (Next::Decided(face), _) => decided = Some(face),
+            (Next::Attached(serve), _) => spawn::<R>(serve(sources.decided.clone()), alive),
+            (Next::Accepted(Ok((stream, remote_address))), Some(face)) => {
                 match shared.registry.arrive(remote_address.ip()) {
                     Some(Ok(arrival)) => {
-                        let guest = Guest::new(shared.clone(), arrival, remote_address, face);
+                        let guest = Guest::new(shared.clone(), arrival, remote_address);
                         let span = guest.span();
-                        spawn::<R>(guest.serve::<R>(stream).instrument(span), alive);
+                        spawn::<R>(guest.serve::<R>(stream, face).instrument(span), alive);
                     }
                     Some(Err(overload)) => {
                         shared.counters.turned_away(overload.label());
-                        turn_away(stream).await;
+                        turn_away(shared, stream).await;
                         turned_away.note::<R>(face, remote_address, overload);
                     }
-                    None => return,
+                    None => return decided,
                 }
             }
             // The peer's own doing: it was gone before it was accepted.
-            Next::Accepted(Err(error))
+            (Next::Accepted(Err(error)), _)
                 if matches!(
                     error.kind(),
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
                 ) => {}
-            Next::Accepted(Err(error)) => {
+            (Next::Accepted(Err(error)), face) => {
                 warn!(target: LOG, detail = %error, "cannot accept");
-                if let Face::Events(events) = face {
+                if let Some(Face::Events(events)) = face {
                     events.queue().push_if_ready(ServerEvent::Error(ServerError::Accept(error)));
                 }
-                if closed_within::<R>(&mut sources.closing, ACCEPT_PAUSE).await {
-                    return;
+                let pause = pin!(pause::<R>(ACCEPT_PAUSE));
+                if let Either::Right(_) = select(pause, &mut sources.closing).await {
+                    return decided;
                 }
             }
+            // Before the program has decided, nobody is accepted.
+            (Next::Relief | Next::Accepted(Ok(_)), _) => {}
+            (Next::Closing, _) => return decided,
         }
     }
 }
@@ -286,158 +288,20 @@ impl TurnedAway {
     }
 }
 
-/// Whether the server is told to close within `pause`.
-async fn closed_within<R: Runtime>(closing: &mut oneshot::Receiver<Infallible>, pause: Duration) -> bool {
-    let pause = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(pause));
-    matches!(select(pin!(pause), closing).await, Either::Right(_))
+/// Waits for so long.
+pub(super) async fn pause<R: Runtime>(time: Duration) {
+    runtime::sleep_until::<R>(runtime::now::<R>().mono.after(time)).await;
 }
 
 /// Says that there is no place, as far as that goes without waiting for anybody.
-async fn turn_away<S: AsyncWrite + Unpin>(mut stream: S) {
+async fn turn_away<S: AsyncWrite + Unpin>(shared: &Shared, mut stream: S) {
+    if shared.speaks_tls() {
+        // Plain words would tell an honest client that TLS is not spoken here.
+        return;
+    }
     poll_fn(|cx| {
         let _ = Pin::new(&mut stream).poll_write(cx, OVERLOADED.as_bytes());
         std::task::Poll::Ready(())
     })
     .await;
-}
-
-/// One connection, from its acceptance to its end.
-struct Guest {
-    shared: Arc<Shared>,
-    commands: Commands,
-    attendant: ServerAttendant,
-}
-
-impl Guest {
-    fn new(shared: Arc<Shared>, arrival: Arrival, remote_address: SocketAddr, face: &Face) -> Self {
-        let (outbox, commands) = outbox(shared.limits);
-        shared.counters.accepted();
-        let attendant = ServerAttendant::new(shared.clone(), arrival, remote_address, outbox, face);
-        Self { shared, commands, attendant }
-    }
-
-    /// Everything that is logged while this connection's task runs, the program's own check included, is within it.
-    fn span(&self) -> Span {
-        let (id, remote) = self.attendant.origin();
-        info_span!(target: LOG, "connection", connection = id.0, %remote)
-    }
-
-    /// From a transport that was just accepted.
-    async fn serve<R: Runtime>(mut self, stream: R::Stream) {
-        let started = runtime::now::<R>();
-        match open::<R>(&self.shared, stream, started.mono, &mut self.attendant).await {
-            // The deadline counts from the acceptance, so that it covers the upgrade as well.
-            Ok(stream) => self.converse::<R, _>(stream, started).await,
-            Err(NotOpen { reason, answer }) => {
-                let Self { mut attendant, .. } = self;
-                attendant.attend(Event::Closed { reason }, runtime::now::<R>());
-                if let Some((mut stream, text)) = answer {
-                    let started = runtime::now::<R>().mono;
-                    within::<R, _>(started, LINGER, socket::answer(&mut stream, text)).await;
-                }
-                poll_fn(|cx| attendant.poll_told(cx)).await;
-            }
-        }
-    }
-
-    /// From a WebSocket that is open.
-    async fn converse<R: Runtime, S>(self, stream: S, started: Now)
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let Self { shared, mut commands, mut attendant } = self;
-        attendant.connected();
-        let socket = WebSocket::server(stream, &shared.limits);
-        let connection = Connection::server(shared.config.clone(), started);
-        drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, shared.send_timeout).await;
-    }
-}
-
-/// Why a transport did not become a WebSocket, and what to answer on it in plain HTTP.
-struct NotOpen<S> {
-    reason: CloseReason,
-    answer: Option<(Transport<S>, &'static str)>,
-}
-
-impl<S> NotOpen<S> {
-    /// There is nobody to be answered, or no way to.
-    fn silent(reason: impl Into<CloseReason>) -> Self {
-        Self { reason: reason.into(), answer: None }
-    }
-
-    fn answered(reason: impl Into<CloseReason>, stream: Transport<S>, text: &'static str) -> Self {
-        Self { reason: reason.into(), answer: Some((stream, text)) }
-    }
-}
-
-/// From an accepted transport to a WebSocket: TLS, if there is to be, and the HTTP upgrade, all before the
-/// authentication deadline.
-async fn open<R: Runtime>(
-    shared: &Shared,
-    stream: R::Stream,
-    started: link_core::Instant,
-    attendant: &mut ServerAttendant,
-) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
-    let timeout = shared.config.auth_timeout;
-    let mut stream = secure::<R>(shared, stream, started, attendant).await?;
-    let outcome = {
-        let work = within::<R, _>(started, timeout, WebSocket::upgrade(&mut stream));
-        let evicted = poll_fn(|cx| attendant.poll_eviction(cx));
-        match select(pin!(work), evicted).await {
-            Either::Left((outcome, _)) => Ok(outcome),
-            Either::Right((reason, _)) => Err(reason),
-        }
-    };
-    let error = match outcome {
-        Err(reason) => return Err(NotOpen::answered(reason, stream, OVERLOADED)),
-        Ok(Some(Ok(()))) => return Ok(stream),
-        Ok(Some(Err(error))) => error,
-        Ok(None) => {
-            let reason = CloseReason::AuthenticationTimeout(timeout);
-            return Err(NotOpen::answered(reason, stream, Status::RequestTimeout.text()));
-        }
-    };
-    debug!(target: LOG, detail = %error, "no WebSocket");
-    Err(match error.answer() {
-        None => NotOpen::silent(error.reason()),
-        Some(answer) => NotOpen::answered(error.reason(), stream, answer),
-    })
-}
-
-#[cfg(not(feature = "tls"))]
-#[allow(clippy::unused_async, reason = "with TLS, it waits")]
-async fn secure<R: Runtime>(
-    _: &Shared,
-    stream: R::Stream,
-    _: link_core::Instant,
-    _: &mut ServerAttendant,
-) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
-    Ok(Transport::Plain(stream))
-}
-
-/// The server's half of the TLS handshake, if this server speaks TLS.
-#[cfg(feature = "tls")]
-async fn secure<R: Runtime>(
-    shared: &Shared,
-    stream: R::Stream,
-    started: link_core::Instant,
-    attendant: &mut ServerAttendant,
-) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
-    let Some(acceptor) = &shared.tls else { return Ok(Transport::Plain(stream)) };
-    let timeout = shared.config.auth_timeout;
-    let work = within::<R, _>(started, timeout, acceptor.accept(stream));
-    let evicted = poll_fn(|cx| attendant.poll_eviction(cx));
-    match select(pin!(work), evicted).await {
-        Either::Left((Some(Ok(stream)), _)) => Ok(Transport::Tls(Box::new(stream.into()))),
-        // What there is to say, TLS has said in an alert.
-        Either::Left((Some(Err(error)), _)) => {
-            debug!(target: LOG, detail = %error, "no TLS");
-            Err(match error.get_ref() {
-                None => NotOpen::silent(CloseReason::Lost),
-                Some(_) => NotOpen::silent(Violation::Tls),
-            })
-        }
-        Either::Left((None, _)) => Err(NotOpen::silent(CloseReason::AuthenticationTimeout(timeout))),
-        Either::Right((reason, _)) => Err(NotOpen::silent(reason)),
-    }
 }

@@ -72,7 +72,7 @@ enum Program {
         arrivals: EventQueue<Session>,
         session: Option<OpenSession>,
     },
-    /// It has been told everything.
+    /// It has been told everything, or is not to be told yet.
     Told,
 }
 
@@ -87,12 +87,7 @@ impl ServerAttendant {
         arrival: Arrival,
         remote_address: SocketAddr,
         outbox: Outbox,
-        face: &Face,
     ) -> Self {
-        let program = match face {
-            Face::Events(events) => Program::Events(events.queue()),
-            Face::Sessions(sessions) => Program::Sessions { arrivals: sessions.queue(), session: None },
-        };
         let Arrival { id, evicted } = arrival;
         Self {
             shared,
@@ -103,8 +98,16 @@ impl ServerAttendant {
             told: None,
             predecessor: None,
             stage: Stage::Unknown,
-            program,
+            program: Program::Told,
         }
+    }
+
+    /// From here on the program hears of this connection.
+    pub(super) fn tell_to(&mut self, face: &Face) {
+        self.program = match face {
+            Face::Events(events) => Program::Events(events.queue()),
+            Face::Sessions(sessions) => Program::Sessions { arrivals: sessions.queue(), session: None },
+        };
     }
 
     /// Which connection this is, and where it comes from.
@@ -149,8 +152,9 @@ impl ServerAttendant {
 
     fn ended(&mut self, reason: CloseReason) {
         let stage = std::mem::replace(&mut self.stage, Stage::Ended);
-        if !matches!(stage, Stage::Succeeding { .. }) {
-            // From here on the address is free, and lookups do not find us.
+        if matches!(stage, Stage::Authenticated(_) | Stage::Admitted(_)) {
+            // From here on the address is free, and lookups do not find us. (A stranger has its place for as long as it has
+            // a socket, which its farewell is part of.)
             self.shared.registry.release(self.id);
         }
         let (connection, remote, label) = (self.id.0, self.remote_address, reason.label());
@@ -337,11 +341,13 @@ impl Attendant for ServerAttendant {
     }
 }
 
-/// However the task ends, nothing stays behind in the registry.
+/// However the task ends, it is told and counted, and nothing stays behind in the registry.
 impl Drop for ServerAttendant {
     fn drop(&mut self) {
-        if !matches!(self.stage, Stage::Ended) || self.predecessor.is_some() {
-            self.shared.registry.release(self.id);
+        if !matches!(self.stage, Stage::Ended) {
+            self.ended(CloseReason::Lost);
         }
+        // Numbers are never used again, so once more does no harm.
+        self.shared.registry.release(self.id);
     }
 }

@@ -133,6 +133,13 @@ pub enum BindError {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] crate::TlsError),
+    /// TLS is to be spoken, and there is no listener that could.
+    #[cfg(feature = "tls")]
+    #[error(
+        "a server without a listener does not speak TLS: whoever upgrades its streams does; leave out `cert`, `key` and \
+         `tls_config`"
+    )]
+    TlsWithoutListener,
     /// The address is taken.
     #[error(
         "{address} is in use: another program listens there; stop it, or choose another port (0 for any free one)"
@@ -341,17 +348,28 @@ impl<R: Runtime> ServerBuilder<R> {
     ///
     /// # Errors
     /// When an option is bad, or the listener does not know where it listens.
+    ///
+    /// # Panics
+    /// Where the runtime cannot start a task: on tokio, outside of a runtime.
     pub fn listen(self, listener: R::Listener) -> Result<Server<R>, BindError> {
         let address = self.address;
         self.ready()?.with(listener, address)
     }
 
-    /// Starts without a listener: connections come by [`ServerHandle::attach`] only.
+    /// Starts without a listener: connections come by [`ServerHandle::attach`] only, and `host` and `port` mean nothing.
     ///
     /// # Errors
-    /// When an option is bad.
+    /// When an option is bad; and with TLS, since who upgrades the streams is who secures them.
+    ///
+    /// # Panics
+    /// Where the runtime cannot start a task: on tokio, outside of a runtime.
     pub fn start(self) -> Result<Server<R>, BindError> {
-        Ok(self.ready()?.launch(None))
+        let launch = self.ready()?;
+        #[cfg(feature = "tls")]
+        if launch.shared.tls.is_some() {
+            return Err(BindError::TlsWithoutListener);
+        }
+        Ok(launch.launch(None))
     }
 
     /// Checks every option that can be checked without a listener.
@@ -415,8 +433,8 @@ impl<R: Runtime> Launch<R> {
         let Self { shared, attached, closing, gone, .. } = self;
         let (decision, decided) = oneshot::channel();
         let shared = Arc::new(shared);
-        let sources = Sources { listener, attached, closing };
-        R::spawn(accept::run::<R>(shared.clone(), sources, decided, gone));
+        let sources = Sources { listener, attached, decided: decided.shared(), closing };
+        R::spawn(accept::run::<R>(shared.clone(), sources, gone));
         Server { handle: ServerHandle { shared, runtime: PhantomData }, face: Face::Undecided(decision) }
     }
 }

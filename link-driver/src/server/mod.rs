@@ -1,7 +1,7 @@
 //! A server: accepts clients, knows who is there, and tells the program what they say.
 //!
 //! - `builder`: the options, and binding.
-//! - `accept`: the task that accepts transports, and the way of each from TCP to its [`Attendant`].
+//! - `accept`: the task that accepts connections; `guest`: the way of each, from TCP to the loop.
 //! - `attendant`: between one connection and the program: admission, registration, events.
 //! - `registry`: who is there; the only state that connections share.
 //! - `stats`: what is counted, for metrics.
@@ -12,6 +12,7 @@
 mod accept;
 mod attendant;
 mod builder;
+mod guest;
 mod peer;
 mod registry;
 mod session;
@@ -279,20 +280,18 @@ impl<R: Runtime> ServerHandle<R> {
                 SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
             });
         }
-        #[cfg(feature = "tls")]
-        if self.shared.tls.is_some() {
-            return Ok(format!("wss://{address}"));
-        }
-        Ok(format!("ws://{address}"))
+        Ok(format!("{}://{address}", if self.shared.speaks_tls() { "wss" } else { "ws" }))
     }
 
     /// Takes a stream that somebody else has upgraded to a WebSocket: an HTTP server, say, that has Link at one of its
     /// paths. ([`upgrade_response`](crate::upgrade_response) says what it answers to the request.) From here on the
-    /// connection is like every other one. Its authentication deadline begins now.
+    /// connection is like every other one.
     ///
-    /// The stream has to hand out first whatever was read ahead of it. Like a connection that waits at a listener, it
-    /// waits until the server is first polled, and while the program is behind with its events. What secures it is the
-    /// affair of who upgraded it; the server's own TLS is for its listener.
+    /// The stream has to hand out first whatever was read ahead of it. It should have `TCP_NODELAY` set, and its
+    /// `poll_close` should end the sending direction only. What secures it is the affair of who upgraded it.
+    ///
+    /// Its authentication deadline begins now, also while it waits for the server to be polled for the first time, or for
+    /// the program to catch up with its events.
     ///
     /// # Errors
     /// When the server is closed, or has no place for another one that is not authenticated.

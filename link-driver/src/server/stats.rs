@@ -134,10 +134,15 @@ impl Counters {
     }
 
     pub(super) fn traffic(&self, traffic: Traffic) {
-        self.messages_received.fetch_add(traffic.messages_received, Ordering::Relaxed);
-        self.bytes_received.fetch_add(traffic.bytes_received, Ordering::Relaxed);
-        self.messages_sent.fetch_add(traffic.messages_sent, Ordering::Relaxed);
-        self.bytes_sent.fetch_add(traffic.bytes_sent, Ordering::Relaxed);
+        let Traffic { messages_received, bytes_received, messages_sent, bytes_sent } = traffic;
+        if messages_received > 0 {
+            self.messages_received.fetch_add(messages_received, Ordering::Relaxed);
+            self.bytes_received.fetch_add(bytes_received, Ordering::Relaxed);
+        }
+        if messages_sent > 0 {
+            self.messages_sent.fetch_add(messages_sent, Ordering::Relaxed);
+            self.bytes_sent.fetch_add(bytes_sent, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn snapshot(&self) -> ServerStats {

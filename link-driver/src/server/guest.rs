@@ -1,0 +1,201 @@
+//! One connection of a server, from its acceptance to its end: TLS, the HTTP upgrade, and the loop.
+
+use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc};
+
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::future::{Either, select};
+#[cfg(feature = "tls")]
+use link_core::Violation;
+use link_core::{CloseReason, Connection, Event, Now, Status};
+use link_websocket::OVERLOADED;
+use tracing::{Span, debug, info_span};
+
+use super::{
+    LOG,
+    accept::{Decided, FULL_PAUSE, Face, Shared, pause},
+    attendant::ServerAttendant,
+    registry::Arrival,
+};
+use crate::{
+    line::{Attendant, LINGER, drive, within},
+    outbox::{Commands, outbox},
+    runtime::{self, Runtime},
+    socket::{self, WebSocket},
+    transport::Transport,
+};
+
+/// One connection.
+pub(super) struct Guest {
+    shared: Arc<Shared>,
+    commands: Commands,
+    attendant: ServerAttendant,
+}
+
+impl Guest {
+    pub(super) fn new(shared: Arc<Shared>, arrival: Arrival, remote_address: SocketAddr) -> Self {
+        let (outbox, commands) = outbox(shared.limits);
+        shared.counters.accepted();
+        let attendant = ServerAttendant::new(shared.clone(), arrival, remote_address, outbox);
+        Self { shared, commands, attendant }
+    }
+
+    /// Everything that is logged while this connection's task runs, the program's own check included, is within it.
+    pub(super) fn span(&self) -> Span {
+        let (id, remote) = self.attendant.origin();
+        info_span!(target: LOG, "connection", connection = id.0, %remote)
+    }
+
+    /// From a transport that was just accepted.
+    pub(super) fn serve<R: Runtime>(
+        mut self,
+        stream: R::Stream,
+        face: &Face,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self.attendant.tell_to(face);
+        async move {
+            let started = runtime::now::<R>();
+            match open::<R>(&self.shared, stream, started.mono, &mut self.attendant).await {
+                // The deadline counts from the acceptance, so that it covers the upgrade as well.
+                Ok(stream) => self.converse::<R, _>(stream, started).await,
+                Err(NotOpen { reason, answer }) => {
+                    let Self { mut attendant, .. } = self;
+                    attendant.attend(Event::Closed { reason }, runtime::now::<R>());
+                    if let Some((mut stream, text)) = answer {
+                        let started = runtime::now::<R>().mono;
+                        within::<R, _>(started, LINGER, socket::answer(&mut stream, text)).await;
+                    }
+                    poll_fn(|cx| attendant.poll_told(cx)).await;
+                }
+            }
+        }
+    }
+
+    /// From a stream that somebody else has upgraded. It waits until the program wants to hear of it, and no longer
+    /// than it has for authenticating.
+    pub(super) async fn serve_attached<R: Runtime, S>(mut self, stream: S, started: Now, decided: Decided)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let timeout = self.shared.config.auth_timeout;
+        let wanted = within::<R, _>(started.mono, timeout, async {
+            let face = decided.await.ok()?;
+            while face.is_full() {
+                pause::<R>(FULL_PAUSE).await;
+            }
+            Some(face)
+        });
+        let evicted = poll_fn(|cx| self.attendant.poll_eviction(cx));
+        let reason = match select(pin!(wanted), evicted).await {
+            Either::Left((Some(Some(face)), _)) => {
+                self.attendant.tell_to(&face);
+                return self.converse::<R, S>(stream, started).await;
+            }
+            Either::Left((Some(None), _)) => CloseReason::ShuttingDown,
+            Either::Left((None, _)) => CloseReason::AuthenticationTimeout(timeout),
+            Either::Right((reason, _)) => reason,
+        };
+        self.attendant.attend(Event::Closed { reason }, runtime::now::<R>());
+    }
+
+    /// From a WebSocket that is open.
+    async fn converse<R: Runtime, S>(self, stream: S, started: Now)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Self { shared, mut commands, mut attendant } = self;
+        attendant.connected();
+        let connection = Connection::server(shared.config.clone(), started);
+        let (limits, send_timeout) = (&shared.limits, shared.send_timeout);
+        let socket = WebSocket::server(stream);
+        drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, limits, send_timeout).await;
+    }
+}
+
+/// Why a transport did not become a WebSocket, and what to answer on it in plain HTTP.
+struct NotOpen<S> {
+    reason: CloseReason,
+    answer: Option<(Transport<S>, &'static str)>,
+}
+
+impl<S> NotOpen<S> {
+    /// There is nobody to be answered, or no way to.
+    fn silent(reason: impl Into<CloseReason>) -> Self {
+        Self { reason: reason.into(), answer: None }
+    }
+
+    fn answered(reason: impl Into<CloseReason>, stream: Transport<S>, text: &'static str) -> Self {
+        Self { reason: reason.into(), answer: Some((stream, text)) }
+    }
+}
+
+/// From an accepted transport to a WebSocket: TLS, if there is to be, and the HTTP upgrade, all before the
+/// authentication deadline.
+async fn open<R: Runtime>(
+    shared: &Shared,
+    stream: R::Stream,
+    started: link_core::Instant,
+    attendant: &mut ServerAttendant,
+) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
+    let timeout = shared.config.auth_timeout;
+    let mut stream = secure::<R>(shared, stream, started, attendant).await?;
+    let outcome = {
+        let work = within::<R, _>(started, timeout, WebSocket::upgrade(&mut stream));
+        let evicted = poll_fn(|cx| attendant.poll_eviction(cx));
+        match select(pin!(work), evicted).await {
+            Either::Left((outcome, _)) => Ok(outcome),
+            Either::Right((reason, _)) => Err(reason),
+        }
+    };
+    let error = match outcome {
+        Err(reason) => return Err(NotOpen::answered(reason, stream, OVERLOADED)),
+        Ok(Some(Ok(()))) => return Ok(stream),
+        Ok(Some(Err(error))) => error,
+        Ok(None) => {
+            let reason = CloseReason::AuthenticationTimeout(timeout);
+            return Err(NotOpen::answered(reason, stream, Status::RequestTimeout.text()));
+        }
+    };
+    debug!(target: LOG, detail = %error, "no WebSocket");
+    Err(match error.answer() {
+        None => NotOpen::silent(error.reason()),
+        Some(answer) => NotOpen::answered(error.reason(), stream, answer),
+    })
+}
+
+#[cfg(not(feature = "tls"))]
+#[allow(clippy::unused_async, reason = "with TLS, it waits")]
+async fn secure<R: Runtime>(
+    _: &Shared,
+    stream: R::Stream,
+    _: link_core::Instant,
+    _: &mut ServerAttendant,
+) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
+    Ok(Transport::Plain(stream))
+}
+
+/// The server's half of the TLS handshake, if this server speaks TLS.
+#[cfg(feature = "tls")]
+async fn secure<R: Runtime>(
+    shared: &Shared,
+    stream: R::Stream,
+    started: link_core::Instant,
+    attendant: &mut ServerAttendant,
+) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
+    let Some(acceptor) = &shared.tls else { return Ok(Transport::Plain(stream)) };
+    let timeout = shared.config.auth_timeout;
+    let work = within::<R, _>(started, timeout, acceptor.accept(stream));
+    let evicted = poll_fn(|cx| attendant.poll_eviction(cx));
+    match select(pin!(work), evicted).await {
+        Either::Left((Some(Ok(stream)), _)) => Ok(Transport::Tls(Box::new(stream.into()))),
+        // What there is to say, TLS has said in an alert.
+        Either::Left((Some(Err(error)), _)) => {
+            debug!(target: LOG, detail = %error, "no TLS");
+            Err(match error.get_ref() {
+                None => NotOpen::silent(CloseReason::Lost),
+                Some(_) => NotOpen::silent(Violation::Tls),
+            })
+        }
+        Either::Left((None, _)) => Err(NotOpen::silent(CloseReason::AuthenticationTimeout(timeout))),
+        Either::Right((reason, _)) => Err(NotOpen::silent(reason)),
+    }
+}
