@@ -1,7 +1,7 @@
 //! Many worlds, on several threads, one world each. What comes of it does not depend on how many threads there are.
 
 use core::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 use std::{
@@ -54,14 +54,20 @@ impl Report {
     }
 }
 
-/// Runs the worlds of `seeds` seeds, the first of which is `from`. `told` hears how many are done, now and then.
-pub fn campaign(
-    from: u64,
-    seeds: u64,
-    threads: usize,
-    options: Options,
-    told: &(dyn Fn(u64) + Sync),
-) -> Report {
+/// Which worlds to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seeds {
+    /// The first seed.
+    pub from: u64,
+    /// How many there are.
+    pub count: u64,
+    /// Stop as soon as this was broken. Every seed before one that broke it is still run.
+    pub until: Option<Invariant>,
+}
+
+/// Runs the worlds of many seeds. `told` hears how many are done, now and then.
+pub fn campaign(seeds: Seeds, threads: usize, options: Options, told: &(dyn Fn(u64) + Sync)) -> Report {
+    let stop = AtomicBool::new(false);
     let next = AtomicU64::new(0);
     let total = Mutex::new(Report::default());
     std::thread::scope(|scope| {
@@ -70,13 +76,18 @@ pub fn campaign(
                 let mut mine = Report::default();
                 loop {
                     let start = next.fetch_add(BATCH, Ordering::Relaxed);
-                    if start >= seeds {
+                    if start >= seeds.count || stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    let end = start.saturating_add(BATCH).min(seeds);
+                    let end = start.saturating_add(BATCH).min(seeds.count);
                     for number in start..end {
-                        let seed = from.wrapping_add(number);
-                        mine.note(seed, run_seed(seed, options));
+                        let seed = seeds.from.wrapping_add(number);
+                        let outcome = run_seed(seed, options);
+                        let broken = outcome.failure.as_ref().map(|failure| failure.invariant);
+                        if broken.is_some() && broken == seeds.until {
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                        mine.note(seed, outcome);
                     }
                     told(end.saturating_sub(start));
                 }
@@ -87,8 +98,25 @@ pub fn campaign(
     total.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs the world of one seed. A panic in it is a failure like any other.
+/// One world in so many is made twice, to be compared.
+const TWICE: u64 = 64;
+
+/// Runs the world of one seed. A panic in it is a failure like any other; and one world in 64 is run twice, since the
+/// same seed must make the same world.
 pub fn run_seed(seed: u64, options: Options) -> crate::Outcome {
+    let mut outcome = run_caught(seed, options);
+    if seed.is_multiple_of(TWICE) && outcome.failure.is_none() {
+        let again = run_caught(seed, options);
+        if (again.fingerprint, again.steps) != (outcome.fingerprint, outcome.steps) {
+            let detail = format!("the second time it takes {} steps, not {}", again.steps, outcome.steps);
+            let at = Moment::default();
+            outcome.failure = Some(Failure { invariant: Invariant::SameSeedSameTrace, at, detail });
+        }
+    }
+    outcome
+}
+
+fn run_caught(seed: u64, options: Options) -> crate::Outcome {
     catch_unwind(AssertUnwindSafe(|| run_with(Choices::seeded(seed), options))).unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
         let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();

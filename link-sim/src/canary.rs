@@ -46,8 +46,8 @@ canaries! {
     KeepsTheReplaced = "keeps-the-replaced" breaks ToldInPairs,
     /// Frees the address of a connection that ends, whoever has it by now.
     FreesTheAddress = "frees-the-address" breaks SuccessorsSurvive,
-    /// Gives back places twice, as if a connection could end twice.
-    ReleasesTooEarly = "releases-too-early" breaks NewestHoldsTheAddress,
+    /// Keeps the address of a connection that has ended.
+    LeaksAddresses = "leaks-addresses" breaks NewestHoldsTheAddress,
     /// Says nothing to the application when a connection is replaced.
     ForgetsToTell = "forgets-to-tell" breaks ToldInPairs,
     /// Leaves the newest client out of a broadcast.
@@ -74,6 +74,10 @@ canaries! {
     ResetsOnOpen = "resets-on-open" breaks CountIsResetByWhatLasted,
     /// Takes every end for a lost connection, and so dials again after a refusal.
     RetriesEverything = "retries-everything" breaks GivesUpWithReason,
+    /// Lets something decide that is no choice of the world's.
+    ListensToTheOutside = "listens-to-the-outside" breaks SameSeedSameTrace,
+    /// Wakes a connection again and again in the same instant.
+    NeverSleeps = "never-sleeps" breaks TimePasses,
     /// Lets any amount wait for a peer that does not read.
     QueuesWithoutBound = "queues-without-bound" breaks MemoryIsBounded,
     /// Loses the ticket of a client that was to be let in.

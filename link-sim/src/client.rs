@@ -212,7 +212,7 @@ impl Client {
     pub(crate) fn wake(&mut self, env: &mut Env<'_>) {
         loop {
             let Phase::Open(session) = &mut self.phase else { return };
-            let events = session.line.turn(&self.clock, env);
+            let events = session.line.turn(&self.clock, &self.inbox, env);
             let mut again = !events.is_empty();
             for event in events {
                 self.attend(event, env);
@@ -257,7 +257,7 @@ impl Client {
         while let Some((wire, told)) = self.inbox.next(process, env) {
             let end = End { wire, side: Side::Client };
             if let Phase::Open(session) = &mut self.phase {
-                session.line.note_taken(&told);
+                session.line.note_taken();
             }
             something = true;
             match &told {
@@ -271,7 +271,9 @@ impl Client {
                 Told::Disconnected(peer, reason) => application.disconnected(*peer, reason, desk),
             });
         }
-        something || self.line().is_some_and(Line::wants_to_read)
+        something
+            || (!self.inbox.is_full(self.limits.event_capacity)
+                && self.line().is_some_and(Line::wants_to_read))
     }
 
     fn settle(&mut self, env: &mut Env<'_>) {

@@ -1,6 +1,9 @@
 //! What everybody in a world shares: the time, the choices, the network, the agenda, and those who watch.
 
-use core::time::Duration;
+use core::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 use std::collections::VecDeque;
 
 use link_core::Frame;
@@ -87,6 +90,11 @@ impl Env<'_> {
 
     /// How long the next thing takes on a wire of this latency.
     pub(crate) fn delay(&mut self, latency: Duration) -> Duration {
+        if self.is_planted(Canary::ListensToTheOutside) {
+            static OUTSIDE: AtomicU64 = AtomicU64::new(0);
+            let outside = OUTSIDE.fetch_add(1, Ordering::Relaxed) % 3;
+            return latency.saturating_add(Duration::from_millis(outside));
+        }
         if !self.has(Fault::Delay) {
             return latency;
         }

@@ -26,7 +26,7 @@ use core::time::Duration;
 
 pub use agenda::Ties;
 pub use application::{Application, Desk};
-pub use campaign::{Report, campaign, run_seed};
+pub use campaign::{Report, Seeds, campaign, run_seed};
 pub use canary::Canary;
 pub use choices::{Choices, Source};
 pub use clock::Moment;

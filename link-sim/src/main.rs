@@ -10,7 +10,9 @@ use std::{
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use link_sim::{Canary, Choices, Faults, Mark, Options, Report, campaign, run_seed, run_with, shrink};
+use link_sim::{
+    Canary, Choices, Faults, Invariant, Mark, Options, Report, Seeds, campaign, run_seed, run_with, shrink,
+};
 
 /// Runs simulated worlds of Link connections and checks that nothing breaks in any of them.
 ///
@@ -128,7 +130,7 @@ fn run_one(seed: u64, options: Options, arguments: &Arguments) -> io::Result<Exi
 
 fn run_many(options: Options, arguments: &Arguments) -> io::Result<ExitCode> {
     let began = Instant::now();
-    let report = watched(arguments, options, arguments.seeds);
+    let report = watched(arguments, options, None);
     let took = began.elapsed();
     let mut out = io::stdout().lock();
     for (seed, failure) in &report.failures {
@@ -149,12 +151,14 @@ fn run_many(options: Options, arguments: &Arguments) -> io::Result<ExitCode> {
 }
 
 /// One world after the other, with a bar for who looks at it on a terminal.
-fn watched(arguments: &Arguments, options: Options, seeds: u64) -> Report {
-    let bar = if io::stderr().is_terminal() { ProgressBar::new(seeds) } else { ProgressBar::hidden() };
+fn watched(arguments: &Arguments, options: Options, until: Option<Invariant>) -> Report {
+    let bar =
+        if io::stderr().is_terminal() { ProgressBar::new(arguments.seeds) } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left") {
         bar.set_style(style);
     }
-    let report = campaign(arguments.from, seeds, arguments.threads(), options, &|done| bar.inc(done));
+    let seeds = Seeds { from: arguments.from, count: arguments.seeds, until };
+    let report = campaign(seeds, arguments.threads(), options, &|done| bar.inc(done));
     bar.finish_and_clear();
     report
 }
@@ -177,7 +181,7 @@ fn try_canaries(arguments: &Arguments) -> io::Result<ExitCode> {
     let mut escaped = 0u32;
     for canary in Canary::ALL {
         let options = Options { canary: Some(*canary), ..arguments.options() };
-        let report = watched(arguments, options, arguments.seeds);
+        let report = watched(arguments, options, Some(canary.breaks()));
         let caught = report.failures.iter().find(|(_, failure)| failure.invariant == canary.breaks());
         match caught {
             Some((seed, failure)) => writeln!(out, "{:<24} caught by seed {seed}: {failure}", canary.name())?,

@@ -17,7 +17,7 @@ use crate::{
     canary::Canary,
     clock::Clock,
     env::Env,
-    line::{Inbox, Limits, Line, Told},
+    line::{Inbox, Limits, Line, TURN_ITEMS, Told},
     network::{End, Holder, Side, WireId},
     oracle::{Invariant, RegistryBook},
     plan::{ADVERSARY_WALLET, Fault, ServerPlan, wallet},
@@ -89,7 +89,9 @@ impl Life {
 
     fn release(&mut self, wire: WireId, canary: Option<Canary>) {
         self.book.released(id(wire));
-        self.admission.release(id(wire));
+        if canary != Some(Canary::LeaksAddresses) {
+            self.admission.release(id(wire));
+        }
         if canary == Some(Canary::FreesTheAddress)
             && let Some(Attended { stage: Stage::Authenticated(address), .. }) = self.attended.get(&wire)
             && let Some(holder) = self.admission.holder(address)
@@ -206,11 +208,11 @@ impl Server {
             if stuck && !is_stuck {
                 continue;
             }
-            let Self { life, clock, .. } = self;
+            let Self { life, clock, inbox, .. } = self;
             let Some(attended) = life.as_mut().and_then(|life| life.attended.get_mut(&wire)) else {
                 continue;
             };
-            let events = attended.line.turn(clock, env);
+            let events = attended.line.turn(clock, inbox, env);
             for event in events {
                 self.attend(wire, event, env);
                 self.dirty.insert(wire);
@@ -281,6 +283,8 @@ impl Server {
         if let Err(refusal) = screened {
             return attended.line.decide(ticket, Err(refusal), &self.clock, env);
         }
+        env.oracle.note_passed_policy(attended.line.end);
+        env.oracle.ask(attended.line.end, proof.address.as_str());
         attended.stage = Stage::Proved(ticket);
         if !env.has(Fault::Check) {
             return self.give_verdict(wire, true, env);
@@ -309,6 +313,11 @@ impl Server {
 
     /// The application's check has made up its mind.
     pub(crate) fn verdict(&mut self, wire: WireId, admitted: bool, env: &mut Env<'_>) {
+        if env.is_planted(Canary::AsksTwice)
+            && let Some(Attended { line, stage: Stage::Proved(ticket), .. }) = self.attended(wire)
+        {
+            env.oracle.ask(line.end, ticket.address().as_str());
+        }
         self.give_verdict(wire, admitted, env);
         self.wake(wire, env);
     }
@@ -460,7 +469,7 @@ impl Server {
                 Told::Disconnected(..) => env.oracle.tell_disconnected(process, end),
             }
             if let Some(attended) = self.attended(wire) {
-                attended.line.note_taken(&told);
+                attended.line.note_taken();
             }
             self.consult(env, |application, desk| match &told {
                 Told::Authenticated(peer) => application.authenticated(*peer, desk),
@@ -470,8 +479,15 @@ impl Server {
             if let Told::Disconnected(..) = told {
                 self.succeed(wire, env);
             }
-            // It may be read again, or be over.
+            // It may be over.
             self.dirty.insert(wire);
+        }
+        if !self.inbox.is_full(self.limits.event_capacity) {
+            for (wire, attended) in self.life.iter().flat_map(|life| &life.attended) {
+                if attended.line.wants_to_read() {
+                    self.dirty.insert(*wire);
+                }
+            }
         }
     }
 
@@ -644,6 +660,13 @@ impl Server {
         for attended in life.attended.values() {
             attended.line.audit(&self.clock, env);
         }
+        let messages = self.inbox.messages();
+        let bound = life.attended.len().saturating_add(1).saturating_mul(TURN_ITEMS);
+        env.oracle.check(
+            Invariant::MemoryIsBounded,
+            messages <= self.limits.event_capacity.saturating_add(bound),
+            || format!("{messages} messages wait for the application of server {}", self.number),
+        );
         life.book.audit(&life.admission, self.admission.max_remembered_proofs, &mut env.oracle);
     }
 

@@ -431,6 +431,7 @@ impl<'a> World<'a> {
             }
         };
         for end in ends {
+            self.env.oracle.forget_end(end);
             self.env.cut(end.wire, cut);
             self.env.release(end);
         }

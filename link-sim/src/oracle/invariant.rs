@@ -80,6 +80,8 @@ invariants! {
     EverybodyIsHeard = "everybody-is-heard",
     /// Once the faults have stopped, a session lasts.
     QuietSessionsLast = "quiet-sessions-last",
+    /// The same choices make the same world, step by step.
+    SameSeedSameTrace = "same-seed-same-trace",
     /// Nothing panics.
     NothingPanics = "nothing-panics",
     /// A world comes to its end: time passes.

@@ -35,6 +35,7 @@ pub(crate) struct Oracle {
     /// What the applications were told, by end.
     told: BTreeMap<End, Told>,
     wires: BTreeMap<WireId, Letters>,
+    doors: BTreeMap<End, Door>,
     /// Messages delivered since the faults stopped: who heard whom.
     pub(crate) heard: BTreeSet<(Process, Address)>,
     /// The latest time that was signed.
@@ -47,6 +48,16 @@ struct Told {
     process: Process,
     peer: Option<Address>,
     gone: bool,
+}
+
+/// A connection of a server before it is authenticated.
+#[derive(Debug, Default)]
+struct Door {
+    proved: Option<Address>,
+    passed_policy: bool,
+    asked: bool,
+    /// It ended before it was authenticated.
+    shut: bool,
 }
 
 /// What was sent on a wire and has not arrived.
@@ -114,7 +125,7 @@ impl Oracle {
         self.wires.remove(&wire);
     }
 
-    /// A connection took a message to send.
+    /// An application's message was taken, to be sent.
     pub(crate) fn note_sent(&mut self, from: End, text: ByteString) {
         if let Some(letters) = self.wires.get_mut(&from.wire) {
             letters.to(from.side.other()).push_back(text);
@@ -130,8 +141,38 @@ impl Oracle {
         }
     }
 
+    fn note_proved(&mut self, end: End, address: Address) {
+        self.doors.entry(end).or_default().proved = Some(address);
+    }
+
+    fn note_shut(&mut self, end: End) {
+        self.doors.entry(end).or_default().shut = true;
+    }
+
+    /// The whitelist and the memory of proofs have let it pass.
+    pub(crate) fn note_passed_policy(&mut self, end: End) {
+        self.doors.entry(end).or_default().passed_policy = true;
+    }
+
+    /// The application is asked whether it wants an address.
+    pub(crate) fn ask(&mut self, end: End, address: &str) {
+        let door = self.doors.entry(end).or_default();
+        let proved = door.proved.is_some_and(|proved| proved.as_str() == address);
+        let in_turn = door.passed_policy && !core::mem::replace(&mut door.asked, true);
+        self.check(Invariant::AddressesAreProved, proved, || {
+            format!("the application is asked about {address} at {end}, which has not proved it")
+        });
+        self.check(Invariant::PolicyIsAskedOnce, in_turn, || {
+            format!("the application is asked about {end} again, or before the rest of policy")
+        });
+    }
+
     /// The application learns of a peer.
     pub(crate) fn tell_authenticated(&mut self, process: Process, end: End, peer: Address) {
+        let shut = self.doors.get(&end).is_some_and(|door| door.shut);
+        self.check(Invariant::LateVerdictsChangeNothing, !shut, || {
+            format!("{process} hears that {end} is authenticated, which ended before")
+        });
         let rival = self.told.iter().find(|(other, told)| {
             **other != end && told.process == process && told.peer == Some(peer) && !told.gone
         });
@@ -170,6 +211,7 @@ impl Oracle {
 
     /// A connection is over and everything was told about it.
     pub(crate) fn settle(&mut self, end: End) {
+        self.doors.remove(&end);
         let open = self.told.remove(&end).is_some_and(|told| told.peer.is_some() && !told.gone);
         self.check(Invariant::ToldInPairs, !open, || format!("nobody was told that {end} is gone"));
     }
@@ -177,5 +219,10 @@ impl Oracle {
     /// A process dies with all that it knew.
     pub(crate) fn forget_process(&mut self, process: Process) {
         self.told.retain(|_, told| told.process != process);
+    }
+
+    /// An end is gone with the process that held it.
+    pub(crate) fn forget_end(&mut self, end: End) {
+        self.doors.remove(&end);
     }
 }

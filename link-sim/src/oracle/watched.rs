@@ -145,6 +145,10 @@ impl Watched {
         if self.connection.is_closed() {
             marks.reach(Mark::FrameAfterTheEnd);
         }
+        marks.reach_if(
+            self.connection.is_authenticated() && Claim::read(&frame).is_some(),
+            Mark::SecondAuthenticate,
+        );
         if let Some(heard) = &mut self.heard {
             *heard = now.mono.max(*heard);
         }
@@ -214,7 +218,6 @@ impl Watched {
     }
 
     pub(crate) fn send(&mut self, message: Message, now: Now, oracle: &mut Oracle) -> Result<(), Misuse> {
-        let text = message.clone().into_text();
         let may = self.connection.is_authenticated();
         let sent = self.connection.send(message, now);
         if sent.is_ok() {
@@ -222,7 +225,6 @@ impl Watched {
                 format!("{} takes a message before it is authenticated, or after the end", self.end)
             });
             self.inputs = self.inputs.saturating_add(1);
-            oracle.note_sent(self.end, text);
         }
         sent
     }
@@ -335,6 +337,7 @@ impl Watched {
                 oracle
                     .check(Invariant::PolicyIsAskedOnce, first, || format!("{end} asks for admission again"));
                 self.check_proof(proof, oracle);
+                oracle.note_proved(end, proof.address);
             }
             Event::Authenticated { address, .. } => {
                 let first = self.authenticated.replace(*address).is_none();
@@ -355,6 +358,9 @@ impl Watched {
                 oracle.check(Invariant::OneTerminalEvent, first && self.transport_ended, || {
                     format!("{end} tells an end without the end of its transport before, or twice")
                 });
+                if self.authenticated.is_none() {
+                    oracle.note_shut(end);
+                }
                 match self.ending.take() {
                     Some(turning) => self.check_ending(reason, &turning, oracle),
                     None => oracle.fail(Invariant::EndingsHaveCauses, || {
