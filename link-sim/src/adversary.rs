@@ -8,6 +8,8 @@ use crate::{
     plan::{ADVERSARY_WALLET, wallet},
 };
 
+/// How an honest proof begins.
+const PROOF: &str = r#"{"type":"authenticate""#;
 /// Wires that it holds at most.
 const WIRES: usize = 6;
 
@@ -159,11 +161,12 @@ fn edited(frame: Frame, env: &mut Env<'_>) -> Frame {
 
 /// What somebody on the path does with a parcel on its way to `to`.
 pub(crate) fn tamper(to: End, parcel: Parcel, env: &mut Env<'_>) -> Vec<Parcel> {
-    if env.calm || !env.choices.once_in(10) {
+    let is_proof = matches!(&parcel, Parcel::Frame(Frame::Text(text)) if text.starts_with(PROOF));
+    if env.calm || !env.choices.once_in(if is_proof { 3 } else { 10 }) {
         return vec![parcel];
     }
     env.oracle.note_tampering(to.wire);
-    let what = env.choices.below(8);
+    let what = if is_proof && env.choices.below(2) == 1 { 6 } else { env.choices.below(8) };
     env.note(31, what, || format!("{to} ◁ tampered with ({what}): {parcel:?}"));
     match (what, parcel) {
         (0, _) => Vec::new(),
@@ -179,6 +182,8 @@ pub(crate) fn tamper(to: End, parcel: Parcel, env: &mut Env<'_>) -> Vec<Parcel> 
         }
         (4, parcel) => vec![anything(env), parcel],
         (5, parcel) => vec![parcel, anything(env)],
+        // Somebody else's instead, which may be as good.
+        (6, parcel) if is_proof => vec![recorded(env).map_or(parcel, Parcel::Frame)],
         (_, Parcel::Frame(frame)) => vec![Parcel::Frame(edited(frame, env))],
         (_, parcel) => vec![parcel],
     }

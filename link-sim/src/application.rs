@@ -94,6 +94,9 @@ impl<'c> Desk<'_, 'c> {
     }
 }
 
+/// What is no long message yet.
+const MODEST: usize = 200;
+
 /// The simulator's own application: says things now and then, answers some of what it hears.
 #[derive(Debug, Default)]
 pub(crate) struct Talker {
@@ -108,8 +111,8 @@ pub(crate) struct Talker {
 impl Talker {
     fn words(&mut self, kind: &str, desk: &mut Desk<'_, '_>) -> Option<Message> {
         self.said = self.said.saturating_add(1);
-        let length = match desk.choices.below(16) {
-            15 if !desk.calm => desk.choices.below(self.longest as u64) as usize,
+        let length = match desk.choices.below(12) {
+            10.. if !desk.calm => desk.choices.below(self.longest as u64) as usize,
             _ => 0,
         };
         let text = format!(r#"{{"type":"{kind}","n":{},"pad":"{:x<length$}"}}"#, self.said, "");
@@ -139,11 +142,14 @@ impl Application for Talker {
             return;
         }
         let kind = if desk.calm { "ask" } else { "say" };
-        let Some(message) = self.words(kind, desk) else { return };
-        match (self.broadcasts, desk.peers().first().copied()) {
-            (true, Some(_)) => desk.broadcast(message),
-            (false, Some(server)) => desk.send(server, message),
-            (_, None) => {}
+        let burst = if self.longest > MODEST && !desk.calm { desk.choices.below(8) } else { 0 };
+        for _ in 0..=burst {
+            let Some(message) = self.words(kind, desk) else { return };
+            match (self.broadcasts, desk.peers().first().copied()) {
+                (true, Some(_)) => desk.broadcast(message),
+                (false, Some(server)) => desk.send(server, message),
+                (_, None) => return,
+            }
         }
     }
 }

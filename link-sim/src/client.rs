@@ -12,7 +12,7 @@ use crate::{
     clock::Clock,
     env::Env,
     line::{Inbox, Limits, Line, Told},
-    network::{End, Side, WireId},
+    network::{End, Holder, Side, WireId},
     oracle::ReconnectBook,
     plan::ClientPlan,
     sometimes::Mark,
@@ -95,6 +95,14 @@ impl Client {
     pub(crate) fn line(&self) -> Option<&Line> {
         match &self.phase {
             Phase::Open(session) => Some(&session.line),
+            _ => None,
+        }
+    }
+
+    /// Who it takes its server for.
+    pub(crate) fn peer(&self) -> Option<Address> {
+        match &self.phase {
+            Phase::Open(session) => session.peer,
             _ => None,
         }
     }
@@ -232,6 +240,10 @@ impl Client {
                 let now = self.clock.now(env.now);
                 self.reconnect.authenticated(now);
                 self.book.authenticated(now);
+                if let Holder::Server(server) = env.network.holder(session.line.end.other()) {
+                    let other = env.is_not(Process::Server(server), address);
+                    env.marks.reach_if(other, Mark::ClientDeceived);
+                }
                 session.peer = Some(address);
                 self.inbox.push(&mut session.line, Told::Authenticated(address));
             }

@@ -4,12 +4,12 @@ use core::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use link_core::Frame;
+use link_core::{Address, Frame};
 
 use crate::{
-    agenda::{Agenda, Due, Ties},
+    agenda::{Agenda, Due, Process, Ties},
     canary::Canary,
     choices::Choices,
     clock::Moment,
@@ -41,12 +41,19 @@ pub(crate) struct Env<'a> {
     pub(crate) trace: Trace,
     /// The proofs that passed, for whoever listens.
     pub(crate) tap: VecDeque<Frame>,
+    /// Who everybody is in truth.
+    pub(crate) names: BTreeMap<Process, Address>,
 }
 
 impl Env<'_> {
     /// Whether a fault is there, as long as there are any.
     pub(crate) const fn has(&self, fault: Fault) -> bool {
         !self.calm && self.faults.has(fault)
+    }
+
+    /// Whether somebody who takes this process for `address` is deceived.
+    pub(crate) fn is_not(&self, process: Process, address: Address) -> bool {
+        self.names.get(&process).is_some_and(|name| *name != address)
     }
 
     pub(crate) fn is_planted(&self, canary: Canary) -> bool {

@@ -71,7 +71,15 @@ impl World<'_> {
                 self.env.marks.reach_if(in_session, mark);
                 let longest = self.env.choices.one_of([300, 2_000, 6_000, 20_000]);
                 let duration = self.env.choices.millis(1, longest);
-                self.pause(process, asleep, duration);
+                if self.env.choices.below(3) == 2 {
+                    // Everybody, as when the machine under all of them stands still.
+                    let duration = self.env.choices.millis(2_000, 25_000);
+                    for process in self.processes() {
+                        self.pause(process, asleep, duration);
+                    }
+                } else {
+                    self.pause(process, asleep, duration);
+                }
             }
             Fault::ServerCrash => self.stop_some_server(false),
             Fault::ServerShutdown => self.stop_some_server(true),
@@ -88,9 +96,13 @@ impl World<'_> {
         }
     }
 
-    fn some_process(&mut self) -> Option<Process> {
+    pub(crate) fn processes(&self) -> Vec<Process> {
         let servers = (0..self.servers.len()).map(Process::Server);
-        let all: Vec<_> = servers.chain((0..self.clients.len()).map(Process::Client)).collect();
+        servers.chain((0..self.clients.len()).map(Process::Client)).collect()
+    }
+
+    fn some_process(&mut self) -> Option<Process> {
+        let all = self.processes();
         self.env.choices.pick(&all)
     }
 
@@ -135,7 +147,12 @@ impl World<'_> {
         fault: Fault,
         set: impl FnOnce(&mut crate::clock::Clock, crate::clock::Moment),
     ) {
-        let Some(process) = self.some_process() else { return };
+        let Some(mut process) = self.some_process() else { return };
+        if self.env.choices.below(2) == 1 {
+            // A server that has forgotten something has most to lose.
+            let forgetful = self.servers.iter().find(|server| server.has_forgotten());
+            process = forgetful.map_or(process, crate::server::Server::process);
+        }
         let mark = match fault {
             Fault::WallBackwards => Mark::WallBackwardsInSession,
             _ => Mark::WallStepInSession,

@@ -10,7 +10,7 @@ use crate::{
     clock::Moment,
     env::LATENESS,
     line::LINGER,
-    network::{Cut, End, Side, WireId},
+    network::{Cut, End, Holder, Side, WireId},
     oracle::Invariant,
     world::World,
 };
@@ -82,10 +82,7 @@ impl World<'_> {
     /// before the time that it has forgotten, and rightly so.
     fn set_clocks_right(&mut self) {
         let now = self.env.now;
-        let processes: Vec<_> = (0..self.servers.len())
-            .map(Process::Server)
-            .chain((0..self.clients.len()).map(Process::Client))
-            .collect();
+        let processes = self.processes();
         let mut latest = self.env.oracle.latest_signature();
         for process in &processes {
             if let Some(clock) = self.clock_mut(*process) {
@@ -108,14 +105,16 @@ impl World<'_> {
         let off = |config: &link_core::Config| config.idle_timeout.is_zero() || config.auth_timeout.is_zero();
         let unguarded = self.servers.iter().any(|server| off(&server.config))
             || self.clients.iter().any(|client| off(&client.config));
-        let silent: Vec<_> = self
-            .env
-            .network
-            .wires()
-            .filter(|(_, wire)| (wire.is_silent() && unguarded) || wire.is_suspect())
-            .map(|(wire, _)| wire)
+        let wires: Vec<_> = self.env.network.wires().map(|(wire, _)| wire).collect();
+        let broken: Vec<_> = wires
+            .into_iter()
+            .filter(|id| {
+                let Some(wire) = self.env.network.wire(*id) else { return false };
+                let deaf = wire.is_silent() || wire.tampered;
+                (deaf && unguarded) || wire.is_suspect() || self.is_deceived(*id)
+            })
             .collect();
-        for wire in silent {
+        for wire in broken {
             self.env.cut(wire, Cut::Reset);
         }
         let wires: Vec<_> = self.env.network.wires().map(|(wire, _)| wire).collect();
@@ -124,6 +123,23 @@ impl World<'_> {
                 self.env.plan(self.env.now, Due::Writable(End { wire, side }));
             }
         }
+    }
+
+    /// Whether one of two honest peers takes the other for somebody else. In version 1 somebody on the path can do that,
+    /// with a proof that was made for another connection.
+    fn is_deceived(&self, wire: WireId) -> bool {
+        let (client, server) = (End { wire, side: Side::Client }, End { wire, side: Side::Server });
+        let (Holder::Client(client), Holder::Server(server)) =
+            (self.env.network.holder(client), self.env.network.holder(server))
+        else {
+            return false;
+        };
+        let (Some(client), Some(server)) = (self.clients.get(client), self.servers.get(server)) else {
+            return false;
+        };
+        let in_client = client.is_on(wire) && client.peer().is_some_and(|peer| peer != server.address());
+        let in_server = server.peer_on(wire).is_some_and(|peer| peer != client.address());
+        in_client || in_server
     }
 
     /// One client for each address and server, of those that may come in and have not left.
@@ -178,6 +194,11 @@ impl World<'_> {
 
     /// Starts those again who gave up, as people do.
     pub(crate) fn operate(&mut self) {
+        // A proof that was exchanged on the path may only have been read by now.
+        let wires: Vec<_> = self.env.network.wires().map(|(wire, _)| wire).collect();
+        for wire in wires.into_iter().filter(|wire| self.is_deceived(*wire)).collect::<Vec<_>>() {
+            self.env.cut(wire, Cut::Reset);
+        }
         let Some(healing) = &self.healing else { return };
         for at in healing.wanted.clone() {
             let Some(client) = self.clients.get(at) else { continue };

@@ -79,12 +79,17 @@ impl Inbox {
         if let (_, Told::Message(..)) = next {
             self.messages = self.messages.saturating_sub(1);
         }
-        if env.has(Fault::SlowApplication) && env.choices.once_in(8) {
+        if env.has(Fault::SlowApplication) && env.choices.once_in(4) {
             let busy = env.choices.millis(200, 9_000);
-            self.busy_until = env.now.after(busy).to_grain();
-            env.plan(self.busy_until, Due::Application(process));
+            self.be_busy(env.now.after(busy), process, env);
         }
         Some(next)
+    }
+
+    /// The application has something else to do.
+    pub(crate) fn be_busy(&mut self, until: Moment, process: Process, env: &mut Env<'_>) {
+        self.busy_until = self.busy_until.max(until.to_grain());
+        env.plan(self.busy_until, Due::Application(process));
     }
 
     /// Whether the application is behind, so that nobody is to be read for it.
@@ -131,6 +136,7 @@ pub(crate) struct Line {
     stalled: Option<Instant>,
     ended: bool,
     finished: bool,
+    replaced: bool,
     peer_ended: bool,
     lingered: bool,
     armed: Option<Moment>,
@@ -168,6 +174,7 @@ impl Line {
             stalled: None,
             ended: false,
             finished: false,
+            replaced: false,
             peer_ended: false,
             lingered: false,
             armed: None,
@@ -269,21 +276,8 @@ impl Line {
     fn read(&mut self, now: Now, inbox: &Inbox, env: &mut Env<'_>) {
         let mut undrained = 0u64;
         for taken in 0..=TURN_ITEMS {
-            if !self.ended {
-                let ready = !inbox.is_full(self.limits.event_capacity);
-                if ready != self.reading {
-                    self.reading = ready;
-                    match ready {
-                        true => self.connection.handle_reads_resumed(now, &mut env.oracle),
-                        false => {
-                            env.marks.reach(Mark::ReadsPaused);
-                            self.connection.handle_reads_paused(now, &mut env.oracle);
-                        }
-                    }
-                }
-                if !ready {
-                    break;
-                }
+            if !self.ended && !self.look_at(inbox, now, env) {
+                break;
             }
             if taken == TURN_ITEMS {
                 env.plan(env.now, Due::Writable(self.end));
@@ -302,6 +296,21 @@ impl Line {
             }
         }
         self.drain(now, env);
+    }
+
+    /// Reads only as long as the application keeps up. Says whether it does.
+    fn look_at(&mut self, inbox: &Inbox, now: Now, env: &mut Env<'_>) -> bool {
+        let ready = !inbox.is_full(self.limits.event_capacity);
+        if ready != self.reading {
+            self.reading = ready;
+            if ready {
+                self.connection.handle_reads_resumed(now, &mut env.oracle);
+            } else {
+                env.marks.reach(Mark::ReadsPaused);
+                self.connection.handle_reads_paused(now, &mut env.oracle);
+            }
+        }
+        ready
     }
 
     fn take(&mut self, parcel: Parcel, now: Now, env: &mut Env<'_>) {
@@ -340,6 +349,7 @@ impl Line {
             Parcel::End => {
                 env.note(3, end.wire.0, || format!("{end} ◀ the end of the transport"));
                 self.peer_ended = true;
+                env.marks.reach_if(self.replaced, Mark::OldEndAfterSuccessor);
                 if !env.is_planted(Canary::OverlooksTheEnd) {
                     self.connection.handle_transport_closed(now, &mut env.oracle);
                 }
@@ -538,6 +548,7 @@ impl Line {
 
     /// Ends the connection now.
     pub(crate) fn end_as(&mut self, reason: CloseReason, now: Now, env: &mut Env<'_>) {
+        self.replaced |= reason == CloseReason::Replaced;
         self.connection.close(reason, now, &mut env.oracle);
         self.drain(now, env);
     }
@@ -547,10 +558,14 @@ impl Line {
         ticket: Ticket,
         verdict: Result<(), Refusal>,
         clock: &Clock,
+        inbox: &Inbox,
         env: &mut Env<'_>,
     ) {
         let was_closed = self.connection.is_closed();
         let now = self.read_clock(clock, env);
+        if !was_closed {
+            self.look_at(inbox, now, env);
+        }
         let outcome = self.connection.decide(ticket, verdict, now, &mut env.oracle, &mut env.marks);
         env.note(6, self.end.wire.0, || format!("{} is decided about: {verdict:?}, {outcome:?}", self.end));
         let events = self.events.len();
@@ -598,7 +613,9 @@ impl Line {
         let slack = TURN_BYTES.saturating_add(OWN_WORDS);
         let longest = self.max_message_size.min(64 << 10).saturating_add(OVERHEAD);
         let bound = self.limits.max_send_queue.saturating_add(longest).saturating_add(slack);
-        let waits = self.waiting <= self.limits.max_send_queue || self.commands.len() <= 2;
+        let queued = self.commands.iter().filter(|command| matches!(command, Command::Send(_))).count();
+        // One message always fits.
+        let waits = self.waiting <= self.limits.max_send_queue || queued <= 1;
         let holds = waits && self.outgoing_bytes <= bound;
         env.oracle.check(Invariant::MemoryIsBounded, holds, || {
             format!("{end} has {} and {} bytes waiting", self.waiting, self.outgoing_bytes)

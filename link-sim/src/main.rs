@@ -41,7 +41,7 @@ struct Arguments {
     /// Only worlds without faults.
     #[arg(long)]
     calm: bool,
-    /// Fail when a rare path was never taken. On by itself from a thousand seeds on.
+    /// Tell how often each rare path was taken, and fail when one never was (which a thousand seeds do anyway).
     #[arg(long)]
     marks: bool,
     /// How many worlds to run at once; as many as there are processors when it is not given.
@@ -135,6 +135,11 @@ fn run_many(options: Options, arguments: &Arguments) -> io::Result<ExitCode> {
     let mut out = io::stdout().lock();
     for (seed, failure) in &report.failures {
         writeln!(out, "seed {seed} FAILS: {failure}")?;
+    }
+    if arguments.marks {
+        for mark in Mark::ALL {
+            writeln!(out, "{:>10}  {}", report.marks.times(*mark), mark.name())?;
+        }
     }
     let unreached = report.marks.unreached();
     let strict = (arguments.marks || arguments.seeds >= 1000) && !arguments.calm && options.canary.is_none();

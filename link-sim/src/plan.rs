@@ -243,7 +243,7 @@ impl Plan {
         let duration = choices.millis(2_000, 20_000);
         let client_wallets: Vec<usize> = (0..clients)
             .map(|at| {
-                let shared = faults.has(Fault::SharedWallets) && choices.below(2) == 1;
+                let shared = faults.has(Fault::SharedWallets) && choices.below(4) != 0;
                 if shared { 0 } else { at as usize }
             })
             .collect();
@@ -334,7 +334,7 @@ fn drawn_server(number: usize, clients: &[usize], faults: Faults, choices: &mut 
         plan.max_send_queue = choices.one_of([64 << 10, 2_000, 8_000]);
     }
     plan.send_timeout = choices.one_of([secs(5), secs(2)]);
-    plan.event_capacity = choices.one_of([64, 1, 4]);
+    plan.event_capacity = choices.one_of([64, 1, 2, 4]);
     plan
 }
 
@@ -357,6 +357,6 @@ fn drawn_client(number: usize, server: usize, faults: Faults, choices: &mut Choi
     plan.reconnect.retry_refusals = choices.below(3) == 2;
     plan.connect_timeout = choices.one_of([secs(4), secs(1)]);
     plan.send_timeout = choices.one_of([secs(5), secs(2)]);
-    plan.event_capacity = choices.one_of([64, 1, 4]);
+    plan.event_capacity = choices.one_of([64, 1, 2, 4]);
     plan
 }

@@ -134,6 +134,14 @@ impl Server {
         self.life.is_some()
     }
 
+    /// Who it takes the client on a wire for.
+    pub(crate) fn peer_on(&self, wire: WireId) -> Option<Address> {
+        match self.life.as_ref()?.attended.get(&wire)?.stage {
+            Stage::Authenticated(address) => Some(address),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.life.as_ref().is_some_and(|life| life.closing)
     }
@@ -233,6 +241,10 @@ impl Server {
                 let client = env.network.holder(attended.line.end.other());
                 let stranger = address != wallet(ADVERSARY_WALLET).address();
                 env.marks.reach_if(client == Holder::Adversary && stranger, Mark::RelayedProofAccepted);
+                if let Holder::Client(client) = client {
+                    let other = env.is_not(Process::Client(client), address);
+                    env.marks.reach_if(other, Mark::ServerDeceived);
+                }
                 self.inbox.push(&mut attended.line, Told::Authenticated(address));
                 if env.is_planted(Canary::ClosesForNoReason) {
                     env.plan_in(
@@ -281,7 +293,7 @@ impl Server {
         }
         let Some(attended) = life.attended.get_mut(&wire) else { return };
         if let Err(refusal) = screened {
-            return attended.line.decide(ticket, Err(refusal), &self.clock, env);
+            return attended.line.decide(ticket, Err(refusal), &self.clock, &self.inbox, env);
         }
         env.oracle.note_passed_policy(attended.line.end);
         env.oracle.ask(attended.line.end, proof.address.as_str());
@@ -307,6 +319,11 @@ impl Server {
                 return;
             }
         };
+        if env.has(Fault::SlowApplication) && env.choices.below(4) != 0 {
+            // Its check and its events have one thread.
+            let until = env.now.after(delay).after(Duration::from_millis(300));
+            self.inbox.be_busy(until, Process::Server(self.number), env);
+        }
         let admitted = env.choices.below(4) != 3;
         env.plan_in(delay, Due::Verdict { server: self.number, wire, admitted });
     }
@@ -338,14 +355,14 @@ impl Server {
         let Some(life) = life else { return };
         let verdict = admitted.then_some(()).ok_or(Refusal::Denied);
         if let Some((mut line, ticket)) = life.graveyard.remove(&wire) {
-            return line.decide(ticket, verdict, clock, env);
+            return line.decide(ticket, verdict, clock, inbox, env);
         }
         let Some(attended) = life.attended.get_mut(&wire) else { return };
         if let Some(ticket) = attended.late.take() {
             if env.is_planted(Canary::ObeysLateVerdicts) && admitted {
                 inbox.push(&mut attended.line, Told::Authenticated(ticket.address()));
             }
-            return attended.line.decide(ticket, verdict, clock, env);
+            return attended.line.decide(ticket, verdict, clock, inbox, env);
         }
         let ticket = match core::mem::replace(&mut attended.stage, Stage::Unknown) {
             Stage::Proved(ticket) => ticket,
@@ -356,7 +373,7 @@ impl Server {
         };
         if !admitted {
             env.marks.reach(Mark::Denied);
-            return attended.line.decide(ticket, Err(Refusal::Denied), clock, env);
+            return attended.line.decide(ticket, Err(Refusal::Denied), clock, inbox, env);
         }
         if env.is_planted(Canary::LosesTickets) {
             attended.line.note_dropped_ticket();
@@ -368,11 +385,11 @@ impl Server {
         match outcome {
             Err(refusal) => {
                 env.marks.reach_if(refusal == Refusal::AlreadyConnected, Mark::AlreadyConnected);
-                attended.line.decide(ticket, Err(refusal), clock, env);
+                attended.line.decide(ticket, Err(refusal), clock, inbox, env);
             }
             Ok(Admitted::Fresh) => {
                 attended.stage = Stage::Admitted;
-                attended.line.decide(ticket, Ok(()), clock, env);
+                attended.line.decide(ticket, Ok(()), clock, inbox, env);
             }
             Ok(Admitted::Replaces(old)) => {
                 env.marks.reach(Mark::Replaced);
@@ -399,7 +416,7 @@ impl Server {
                     attended.stage = Stage::Succeeding(ticket, old);
                 } else {
                     attended.stage = Stage::Admitted;
-                    attended.line.decide(ticket, Ok(()), clock, env);
+                    attended.line.decide(ticket, Ok(()), clock, inbox, env);
                 }
             }
         }
@@ -428,12 +445,6 @@ impl Server {
         let Some(attended) = life.attended.get_mut(&wire) else { return };
         attended.connected = false;
         life.book.evicted(id(wire));
-        env.marks.reach_if(
-            attended.evicting
-                && reason == CloseReason::Lost
-                && matches!(attended.stage, Stage::Authenticated(_)),
-            Mark::OldEndAfterSuccessor,
-        );
         match core::mem::replace(&mut attended.stage, Stage::Ended) {
             Stage::Authenticated(address) => {
                 if !(env.is_planted(Canary::ForgetsToTell) && reason == CloseReason::Replaced) {
@@ -494,7 +505,7 @@ impl Server {
     /// The application has heard of the end of `old`: whoever waited for that goes on.
     fn succeed(&mut self, old: WireId, env: &mut Env<'_>) {
         let canary = env.canary;
-        let Self { life, clock, dirty, .. } = self;
+        let Self { life, clock, dirty, inbox, .. } = self;
         let Some(life) = life else { return };
         let mut freed = Vec::new();
         for (wire, attended) in &mut life.attended {
@@ -505,7 +516,7 @@ impl Server {
             attended.stage = match core::mem::replace(&mut attended.stage, Stage::Unknown) {
                 Stage::Succeeding(ticket, predecessor) if predecessor == old => {
                     dirty.insert(*wire);
-                    attended.line.decide(ticket, Ok(()), clock, env);
+                    attended.line.decide(ticket, Ok(()), clock, inbox, env);
                     Stage::Admitted
                 }
                 other => other,

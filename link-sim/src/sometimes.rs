@@ -36,7 +36,7 @@ marks! {
     NotWhitelisted = "not-whitelisted",
     /// A connection took another one's address.
     Replaced = "replaced",
-    /// A connection lost its address while a successor of its successor was being authenticated.
+    /// A connection lost its address before it was authenticated.
     ReplacedDuringAuthentication = "replaced-during-authentication",
     /// A connection ended between its admission and its authentication.
     EndedWhileSucceeding = "ended-while-succeeding",
@@ -52,6 +52,10 @@ marks! {
     ForgottenTimeRefused = "forgotten-time-refused",
     /// Somebody got in with a proof that was made for another server.
     RelayedProofAccepted = "relayed-proof-accepted",
+    /// Somebody on the path made a client take its server for somebody else.
+    ClientDeceived = "client-deceived",
+    /// Somebody on the path made a server take a client for somebody else.
+    ServerDeceived = "server-deceived",
     /// A server's wall clock was set back after it had forgotten proofs.
     ClockSetBackAfterForgetting = "clock-set-back-after-forgetting",
     /// A proof was too old, or too new.
@@ -136,7 +140,7 @@ marks! {
     SignedAhead = "signed-ahead",
     /// Several outputs of several inputs waited before somebody drained them.
     DrainedLate = "drained-late",
-    /// Frames came in the same turn in which a verdict was given.
+    /// All clients dialled in the same instant.
     Crowd = "crowd",
 }
 

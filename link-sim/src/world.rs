@@ -59,6 +59,11 @@ impl<'a> World<'a> {
             .zip(clocks)
             .enumerate()
             .map(|(at, (plan, clock))| Client::new(at, plan, clock, choices.below(u64::MAX)))
+            .collect::<Vec<_>>();
+        let names = servers
+            .iter()
+            .map(|server: &Server| (server.process(), server.address()))
+            .chain(clients.iter().map(|client: &Client| (client.process(), client.address())))
             .collect();
         let env = Env {
             now: Moment::default(),
@@ -73,6 +78,7 @@ impl<'a> World<'a> {
             marks: Marks::default(),
             trace: Trace::new(trace),
             tap: VecDeque::new(),
+            names,
         };
         Self {
             env,
@@ -361,7 +367,9 @@ impl<'a> World<'a> {
         }
         let pause = match self.env.calm {
             true => Duration::from_millis(300),
-            false if self.env.has(Fault::Long) => self.env.choices.millis(20, 500),
+            false if self.env.has(Fault::Long) || self.env.has(Fault::SlowApplication) => {
+                self.env.choices.millis(20, 500)
+            }
             false => self.env.choices.millis(200, 2_000),
         };
         self.env.plan_in(pause, Due::Tick(process));
@@ -411,8 +419,8 @@ impl<'a> World<'a> {
     /// Kills a process. Its wires end as `cut` has it.
     pub(crate) fn kill(&mut self, process: Process, cut: Cut) {
         for due in self.paused.remove(&process).into_iter().flat_map(|pause| pause.missed) {
-            // Its applications tick on in its next life.
-            if let Due::Tick(_) = due {
+            // Its application ticks on in its next life, and a socket that it never saw is released.
+            if let Due::Tick(_) | Due::Opened { .. } = due {
                 self.env.plan(self.env.now, due);
             }
         }
