@@ -68,6 +68,8 @@ pub struct Seeds {
 /// Runs the worlds of many seeds. `told` hears how many are done, now and then.
 pub fn campaign(seeds: Seeds, threads: usize, options: Options, told: &(dyn Fn(u64) + Sync)) -> Report {
     let stop = AtomicBool::new(false);
+    // One at a time where the first find ends it.
+    let batch = if seeds.until.is_some() { 1 } else { BATCH };
     let next = AtomicU64::new(0);
     let total = Mutex::new(Report::default());
     std::thread::scope(|scope| {
@@ -75,11 +77,11 @@ pub fn campaign(seeds: Seeds, threads: usize, options: Options, told: &(dyn Fn(u
             scope.spawn(|| {
                 let mut mine = Report::default();
                 loop {
-                    let start = next.fetch_add(BATCH, Ordering::Relaxed);
+                    let start = next.fetch_add(batch, Ordering::Relaxed);
                     if start >= seeds.count || stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    let end = start.saturating_add(BATCH).min(seeds.count);
+                    let end = start.saturating_add(batch).min(seeds.count);
                     for number in start..end {
                         let seed = seeds.from.wrapping_add(number);
                         let outcome = run_seed(seed, options);

@@ -118,7 +118,7 @@ fn run_one(seed: u64, options: Options, arguments: &Arguments) -> io::Result<Exi
                     writeln!(out, "{line}")?;
                 }
                 let faults: Vec<_> = shrunk.options.allowed.iter().collect();
-                writeln!(out, "faults: {faults:?}")?;
+                writeln!(out, "faults: {faults:?}\nchoices: {:?}", shrunk.choices)?;
                 if let Some(failure) = shrunk.outcome.failure {
                     writeln!(out, "FAILS: {failure}")?;
                 }

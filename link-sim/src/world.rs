@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// No world takes more steps than this: time would not pass.
-const MAX_STEPS: u64 = 400_000;
+const MAX_STEPS: u64 = 100_000;
 
 pub(crate) struct World<'a> {
     pub(crate) env: Env<'a>,
