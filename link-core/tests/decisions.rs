@@ -6,7 +6,7 @@ mod support;
 
 use link_core::{
     Admission, AdmissionConfig, CloseReason, Connection, ConnectionId, Event, Frame, Misuse, Output, Proof,
-    Refusal, Ticket, UnixMillis,
+    Refusal, Ticket, UnixMillis, Violation,
 };
 use support::*;
 
@@ -206,4 +206,19 @@ fn a_proof_is_used_up_even_when_the_application_says_no() {
     assert_eq!(again.server.ending(), Some(&Refusal::Replayed.into()));
     assert_eq!(again.house.admission.borrow().connected(), 0);
     assert_eq!(again.id, ConnectionId(2));
+}
+
+#[test]
+fn what_is_not_json_is_called_so_while_the_server_decides() {
+    let endings: [(Frame, Violation); 4] = [
+        (text("not json"), Violation::NotJson),
+        (binary(b"\xff"), Violation::NotJson),
+        (text(r#"{"type":"greeting"}"#), Violation::UnexpectedMessage),
+        (text(authenticate(client_wallet(), WALL)), Violation::UnexpectedMessage),
+    ];
+    for (frame, violation) in endings {
+        let mut server = Peer::asked(server_config());
+        server.receives(frame.clone());
+        assert_eq!(server.ending(), Some(&violation.into()), "{frame:?}");
+    }
 }

@@ -1,0 +1,87 @@
+//! Faults planted in the simulator's own host, to see that the oracle is not blind.
+
+macro_rules! canaries {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal breaks $invariant:ident,)+) => {
+        /// Something that the simulator's host does wrong on purpose.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Canary {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Canary {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// Its name, as the command takes it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+
+            /// The invariant that it breaks first.
+            pub const fn breaks(self) -> crate::Invariant {
+                match self {
+                    $(Self::$name => crate::Invariant::$invariant,)+
+                }
+            }
+        }
+    };
+}
+
+canaries! {
+    /// Hands a message on before its sender is authenticated.
+    DeliversEarly = "delivers-early" breaks NothingBeforeAuthentication,
+    /// Asks policy about the address that a client claims, proved or not.
+    AsksBeforeProof = "asks-before-proof" breaks AddressesAreProved,
+    /// Forgets at each login which proofs were used.
+    ForgetsProofs = "forgets-proofs" breaks ProofsAreUsedOnce,
+    /// Asks policy a second time when a verdict is slow.
+    AsksTwice = "asks-twice" breaks PolicyIsAskedOnce,
+    /// Takes a connection for authenticated by a verdict that came too late.
+    ObeysLateVerdicts = "obeys-late-verdicts" breaks LateVerdictsChangeNothing,
+    /// Never looks at the deadline of a stranger.
+    WaitsForStrangers = "waits-for-strangers" breaks StrangersAreGoneInTime,
+    /// Gives an address to a newer connection and leaves the older one where it is.
+    KeepsTheReplaced = "keeps-the-replaced" breaks ToldInPairs,
+    /// Frees the address of a connection that ends, whoever has it by now.
+    FreesTheAddress = "frees-the-address" breaks SuccessorsSurvive,
+    /// Keeps the address of a connection that has ended.
+    LeaksAddresses = "leaks-addresses" breaks NewestHoldsTheAddress,
+    /// Says nothing to the application when a connection is replaced.
+    ForgetsToTell = "forgets-to-tell" breaks ToldInPairs,
+    /// Leaves the newest client out of a broadcast.
+    SkipsTheNewest = "skips-the-newest" breaks BroadcastsAreExact,
+    /// Serves nobody while one peer is stuck.
+    WaitsForTheStuck = "waits-for-the-stuck" breaks StuckPeersDelayNobody,
+    /// Sends the newest message first.
+    SendsNewestFirst = "sends-newest-first" breaks MessagesInOrder,
+    /// Looks at the clock before it reads what is there.
+    JudgesBeforeReading = "judges-before-reading" breaks ResponsivePeersLive,
+    /// Never looks at the deadline of a peer that is authenticated.
+    WaitsForTheDead = "waits-for-the-dead" breaks DeadPeersAreNoticed,
+    /// Reads deadlines from the wall clock.
+    LivesByTheWall = "lives-by-the-wall" breaks ResponsivePeersLive,
+    /// Takes a connection whose transport has ended for alive.
+    OverlooksTheEnd = "overlooks-the-end" breaks DeadPeersAreNoticed,
+    /// Dials on after it was told to disconnect.
+    DialsOn = "dials-on" breaks NoDialAfterDisconnect,
+    /// Dials again while the last socket lingers.
+    DialsTwice = "dials-twice" breaks OneDialAtATime,
+    /// Does not wait between two attempts.
+    NeverWaits = "never-waits" breaks DelaysInTheirInterval,
+    /// Counts from zero whenever a socket opens.
+    ResetsOnOpen = "resets-on-open" breaks CountIsResetByWhatLasted,
+    /// Takes every end for a lost connection, and so dials again after a refusal.
+    RetriesEverything = "retries-everything" breaks GivesUpWithReason,
+    /// Lets something decide that is no choice of the world's.
+    ListensToTheOutside = "listens-to-the-outside" breaks SameSeedSameTrace,
+    /// Wakes a connection again and again in the same instant.
+    NeverSleeps = "never-sleeps" breaks TimePasses,
+    /// Lets any amount wait for a peer that does not read.
+    QueuesWithoutBound = "queues-without-bound" breaks MemoryIsBounded,
+    /// Loses the ticket of a client that was to be let in.
+    LosesTickets = "loses-tickets" breaks EverybodyIsHeard,
+    /// Closes a session after a few seconds.
+    ClosesForNoReason = "closes-for-no-reason" breaks QuietSessionsLast,
+}

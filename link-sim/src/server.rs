@@ -1,0 +1,688 @@
+//! A server: real `Connection`s, a real `Admission`, and what a driver does between them and an application.
+
+use core::{net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use link_core::{
+    Address, Admission, AdmissionConfig, Admitted, CloseReason, Config, ConnectionId, Event, Message,
+    Refusal, Ticket,
+};
+
+use crate::{
+    agenda::{Due, Eviction, Process},
+    application::{Application, Desk, Wish},
+    canary::Canary,
+    clock::Clock,
+    env::Env,
+    line::{Inbox, Limits, Line, TURN_ITEMS, Told},
+    network::{End, Holder, Side, WireId},
+    oracle::{Invariant, RegistryBook},
+    plan::{ADVERSARY_WALLET, Fault, ServerPlan, wallet},
+    sometimes::Mark,
+};
+
+pub(crate) struct Server {
+    number: usize,
+    pub(crate) clock: Clock,
+    pub(crate) config: Arc<Config>,
+    pub(crate) admission: AdmissionConfig,
+    application: Box<dyn Application>,
+    limits: Limits,
+    life: Option<Life>,
+    inbox: Inbox,
+    /// Connections that have something to do.
+    dirty: BTreeSet<WireId>,
+}
+
+/// A server from its start to its death.
+struct Life {
+    admission: Admission,
+    book: RegistryBook,
+    attended: BTreeMap<WireId, Attended>,
+    /// Connections of which nothing is left, but for a verdict that may still come.
+    graveyard: BTreeMap<WireId, (Line, Ticket)>,
+    closing: bool,
+}
+
+/// One connection, and what is known about it.
+struct Attended {
+    line: Line,
+    stage: Stage,
+    /// Neither evicted nor ended.
+    connected: bool,
+    evicting: bool,
+    /// It ended before the application had heard of its predecessor's end, and keeps the address until then.
+    predecessor: Option<WireId>,
+    /// A ticket whose verdict is still to come, after the end.
+    late: Option<Ticket>,
+}
+
+enum Stage {
+    Unknown,
+    /// Policy is being asked.
+    Proved(Ticket),
+    /// Let in, and registered; the application has yet to hear of the end of the one whose place it takes.
+    Succeeding(Ticket, WireId),
+    /// Let in, and registered.
+    Admitted,
+    Authenticated(Address),
+    Ended,
+}
+
+const fn id(wire: WireId) -> ConnectionId {
+    ConnectionId(wire.0)
+}
+
+impl Life {
+    fn new(config: &AdmissionConfig) -> Self {
+        Self {
+            admission: Admission::new(config.clone()),
+            book: RegistryBook::default(),
+            attended: BTreeMap::new(),
+            graveyard: BTreeMap::new(),
+            closing: false,
+        }
+    }
+
+    fn release(&mut self, wire: WireId, canary: Option<Canary>) {
+        self.book.released(id(wire));
+        if canary != Some(Canary::LeaksAddresses) {
+            self.admission.release(id(wire));
+        }
+        if canary == Some(Canary::FreesTheAddress)
+            && let Some(Attended { stage: Stage::Authenticated(address), .. }) = self.attended.get(&wire)
+            && let Some(holder) = self.admission.holder(address)
+        {
+            self.admission.release(holder);
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn new(number: usize, plan: ServerPlan, clock: Clock) -> Self {
+        let limits = Limits {
+            max_send_queue: plan.max_send_queue,
+            send_timeout: plan.send_timeout,
+            event_capacity: plan.event_capacity.max(1),
+        };
+        let life = Some(Life::new(&plan.admission));
+        Self {
+            number,
+            clock,
+            config: Arc::new(plan.config),
+            admission: plan.admission,
+            application: plan.application,
+            limits,
+            life,
+            inbox: Inbox::default(),
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) const fn process(&self) -> Process {
+        Process::Server(self.number)
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        self.config.wallet.address()
+    }
+
+    pub(crate) const fn is_up(&self) -> bool {
+        self.life.is_some()
+    }
+
+    /// Who it takes the client on a wire for.
+    pub(crate) fn peer_on(&self, wire: WireId) -> Option<Address> {
+        match self.life.as_ref()?.attended.get(&wire)?.stage {
+            Stage::Authenticated(address) => Some(address),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.closing)
+    }
+
+    /// Whether somebody is there, authenticated.
+    pub(crate) fn has_sessions(&self) -> bool {
+        self.lines().any(Line::is_authenticated)
+    }
+
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.life.iter().flat_map(|life| life.attended.values()).map(|attended| &attended.line)
+    }
+
+    /// A transport was accepted, and has become a WebSocket. `false` when it is turned away.
+    pub(crate) fn accept(&mut self, wire: WireId, ip: IpAddr, env: &mut Env<'_>) -> bool {
+        let process = self.process();
+        let Some(life) = self.life.as_mut().filter(|life| !life.closing) else { return false };
+        let arrived = life.admission.arrive(id(wire), Some(ip));
+        life.book.arrived(id(wire), arrived);
+        if arrived.is_err() {
+            env.marks.reach(Mark::Overload);
+            return false;
+        }
+        let end = End { wire, side: Side::Server };
+        let now = self.clock.now(env.now);
+        let line = Line::server(end, process, self.config.clone(), self.limits, now);
+        let attended = Attended {
+            line,
+            stage: Stage::Unknown,
+            connected: true,
+            evicting: false,
+            predecessor: None,
+            late: None,
+        };
+        life.attended.insert(wire, attended);
+        self.wake(wire, env);
+        true
+    }
+
+    /// Something happened to a connection.
+    pub(crate) fn wake(&mut self, wire: WireId, env: &mut Env<'_>) {
+        self.dirty.insert(wire);
+        self.work(env);
+    }
+
+    pub(crate) fn timer_fired(&mut self, wire: WireId, env: &mut Env<'_>) {
+        let Self { life, clock, .. } = self;
+        if let Some(attended) = life.as_mut().and_then(|life| life.attended.get_mut(&wire)) {
+            attended.line.timer_fired(clock, env);
+        }
+        self.wake(wire, env);
+    }
+
+    pub(crate) fn linger_is_over(&mut self, wire: WireId, env: &mut Env<'_>) {
+        if let Some(attended) = self.attended(wire) {
+            attended.line.linger_is_over();
+        }
+        self.wake(wire, env);
+    }
+
+    fn attended(&mut self, wire: WireId) -> Option<&mut Attended> {
+        self.life.as_mut()?.attended.get_mut(&wire)
+    }
+
+    /// Gives every connection that has something to do its turn, until none has.
+    pub(crate) fn work(&mut self, env: &mut Env<'_>) {
+        self.serve_application(env);
+        let stuck = env.is_planted(Canary::WaitsForTheStuck)
+            && self.lines().any(|line| line.is_stalled() && !line.is_closed());
+        while let Some(wire) = self.dirty.pop_first() {
+            let is_stuck = self.attended(wire).is_some_and(|attended| attended.line.is_stalled());
+            if stuck && !is_stuck {
+                continue;
+            }
+            let Self { life, clock, inbox, .. } = self;
+            let Some(attended) = life.as_mut().and_then(|life| life.attended.get_mut(&wire)) else {
+                continue;
+            };
+            let events = attended.line.turn(clock, inbox, env);
+            for event in events {
+                self.attend(wire, event, env);
+                self.dirty.insert(wire);
+            }
+            self.serve_application(env);
+            self.settle(wire, env);
+        }
+    }
+
+    fn attend(&mut self, wire: WireId, event: Event, env: &mut Env<'_>) {
+        let Some(life) = &mut self.life else { return };
+        let Some(attended) = life.attended.get_mut(&wire) else { return };
+        match event {
+            Event::AdmissionRequested { ticket } => self.ask(wire, ticket, env),
+            Event::Authenticated { address, .. } => {
+                life.book.authenticated(id(wire), address, &mut env.oracle);
+                attended.stage = Stage::Authenticated(address);
+                let client = env.network.holder(attended.line.end.other());
+                let stranger = address != wallet(ADVERSARY_WALLET).address();
+                env.marks.reach_if(client == Holder::Adversary && stranger, Mark::RelayedProofAccepted);
+                if let Holder::Client(client) = client {
+                    let other = env.is_not(Process::Client(client), address);
+                    env.marks.reach_if(other, Mark::ServerDeceived);
+                }
+                self.inbox.push(&mut attended.line, Told::Authenticated(address));
+                if env.is_planted(Canary::ClosesForNoReason) {
+                    env.plan_in(
+                        Duration::from_secs(2),
+                        Due::Eviction { server: self.number, wire, of: Eviction::Kicked },
+                    );
+                }
+            }
+            Event::Message(message) => {
+                if let Stage::Authenticated(address) = attended.stage {
+                    self.inbox.push(&mut attended.line, Told::Message(address, message));
+                }
+            }
+            Event::Closed { reason } => self.ended(wire, reason, env),
+            _ => {}
+        }
+    }
+
+    /// Policy, about an address that is proved.
+    fn ask(&mut self, wire: WireId, ticket: Ticket, env: &mut Env<'_>) {
+        let wall = self.clock.wall(env.now);
+        if env.is_planted(Canary::ForgetsProofs)
+            && let Some(life) = &mut self.life
+        {
+            let mut config = self.admission.clone();
+            config.max_unauthenticated = usize::MAX;
+            let screened = Admission::new(config).screen(ticket.proof(), wall);
+            life.book.screened(ticket.proof(), screened, &mut env.oracle);
+        }
+        let Some(life) = &mut self.life else { return };
+        let proof = ticket.proof();
+        let before = life.admission.remembered_proofs();
+        let screened = life.admission.screen(proof, wall);
+        let forgot = life.admission.remembered_proofs() < before;
+        if !env.is_planted(Canary::ForgetsProofs) {
+            life.book.screened(proof, screened, &mut env.oracle);
+        }
+        life.book.note_forgetting(forgot);
+        match screened {
+            Err(Refusal::Replayed) => env.marks.reach(match life.book.was_used(proof) {
+                true => Mark::ReplayRefused,
+                false => Mark::ForgottenTimeRefused,
+            }),
+            Err(_) => env.marks.reach(Mark::NotWhitelisted),
+            Ok(()) => {}
+        }
+        let Some(attended) = life.attended.get_mut(&wire) else { return };
+        if let Err(refusal) = screened {
+            return attended.line.decide(ticket, Err(refusal), &self.clock, &self.inbox, env);
+        }
+        env.oracle.note_passed_policy(attended.line.end);
+        env.oracle.ask(attended.line.end, proof.address.as_str());
+        attended.stage = Stage::Proved(ticket);
+        if !env.has(Fault::Check) {
+            return self.give_verdict(wire, true, env);
+        }
+        let delay = match env.choices.below(8) {
+            0..=2 => return self.give_verdict(wire, true, env),
+            3 => return self.give_verdict(wire, false, env),
+            4 => env.choices.millis(0, 400),
+            5 | 6 => env.choices.millis(200, 9_000),
+            _ => {
+                env.marks.reach(Mark::MissingVerdict);
+                if env.choices.below(2) == 1 {
+                    // Nobody holds the ticket any more.
+                    env.marks.reach(Mark::DroppedTicket);
+                    if let Some(attended) = self.attended(wire) {
+                        attended.stage = Stage::Unknown;
+                        attended.line.note_dropped_ticket();
+                    }
+                }
+                return;
+            }
+        };
+        if env.has(Fault::SlowApplication) && env.choices.below(4) != 0 {
+            // Its check and its events have one thread.
+            let until = env.now.after(delay).after(Duration::from_millis(300));
+            self.inbox.be_busy(until, Process::Server(self.number), env);
+        }
+        let admitted = env.choices.below(4) != 3;
+        env.plan_in(delay, Due::Verdict { server: self.number, wire, admitted });
+    }
+
+    /// The application's check has made up its mind.
+    pub(crate) fn verdict(&mut self, wire: WireId, admitted: bool, env: &mut Env<'_>) {
+        if env.is_planted(Canary::AsksTwice)
+            && let Some(Attended { line, stage: Stage::Proved(ticket), .. }) = self.attended(wire)
+        {
+            env.oracle.ask(line.end, ticket.address().as_str());
+        }
+        self.give_verdict(wire, admitted, env);
+        self.wake(wire, env);
+    }
+
+    /// Whoever is still thinking says yes.
+    pub(crate) fn answer_all(&mut self, env: &mut Env<'_>) {
+        let Some(life) = &self.life else { return };
+        let waiting: Vec<_> = life.attended.keys().copied().collect();
+        for wire in waiting {
+            // A connection whose ticket was dropped notices at its next input.
+            self.timer_fired(wire, env);
+            self.verdict(wire, true, env);
+        }
+    }
+
+    fn give_verdict(&mut self, wire: WireId, admitted: bool, env: &mut Env<'_>) {
+        let Self { life, clock, number, inbox, .. } = self;
+        let Some(life) = life else { return };
+        let verdict = admitted.then_some(()).ok_or(Refusal::Denied);
+        if let Some((mut line, ticket)) = life.graveyard.remove(&wire) {
+            return line.decide(ticket, verdict, clock, inbox, env);
+        }
+        let Some(attended) = life.attended.get_mut(&wire) else { return };
+        if let Some(ticket) = attended.late.take() {
+            if env.is_planted(Canary::ObeysLateVerdicts) && admitted {
+                inbox.push(&mut attended.line, Told::Authenticated(ticket.address()));
+            }
+            return attended.line.decide(ticket, verdict, clock, inbox, env);
+        }
+        let ticket = match core::mem::replace(&mut attended.stage, Stage::Unknown) {
+            Stage::Proved(ticket) => ticket,
+            other => {
+                attended.stage = other;
+                return;
+            }
+        };
+        if !admitted {
+            env.marks.reach(Mark::Denied);
+            return attended.line.decide(ticket, Err(Refusal::Denied), clock, inbox, env);
+        }
+        if env.is_planted(Canary::LosesTickets) {
+            attended.line.note_dropped_ticket();
+            return;
+        }
+        let address = ticket.address();
+        let outcome = life.admission.admit(address, id(wire));
+        life.book.admitted(address, id(wire), outcome, &mut env.oracle);
+        match outcome {
+            Err(refusal) => {
+                env.marks.reach_if(refusal == Refusal::AlreadyConnected, Mark::AlreadyConnected);
+                attended.line.decide(ticket, Err(refusal), clock, inbox, env);
+            }
+            Ok(Admitted::Fresh) => {
+                attended.stage = Stage::Admitted;
+                attended.line.decide(ticket, Ok(()), clock, inbox, env);
+            }
+            Ok(Admitted::Replaces(old)) => {
+                env.marks.reach(Mark::Replaced);
+                let old = WireId(old.0);
+                if let Some(other) = life.attended.get_mut(&old) {
+                    other.connected = false;
+                    let handshaking = !matches!(other.stage, Stage::Authenticated(_));
+                    env.marks.reach_if(handshaking, Mark::ReplacedDuringAuthentication);
+                    if !other.evicting && !env.is_planted(Canary::KeepsTheReplaced) {
+                        other.evicting = true;
+                        let delay = match env.has(Fault::Hang) {
+                            true => env.choices.millis(0, 300),
+                            false => Duration::ZERO,
+                        };
+                        env.plan_in(
+                            delay,
+                            Due::Eviction { server: *number, wire: old, of: Eviction::Replaced },
+                        );
+                    }
+                }
+                let waits = life.attended.contains_key(&old) && !env.is_planted(Canary::KeepsTheReplaced);
+                let Some(attended) = life.attended.get_mut(&wire) else { return };
+                if waits {
+                    attended.stage = Stage::Succeeding(ticket, old);
+                } else {
+                    attended.stage = Stage::Admitted;
+                    attended.line.decide(ticket, Ok(()), clock, inbox, env);
+                }
+            }
+        }
+    }
+
+    /// A connection is to end for a reason that does not come from its peer.
+    pub(crate) fn evict(&mut self, wire: WireId, of: Eviction, env: &mut Env<'_>) {
+        let Self { life, clock, .. } = self;
+        let Some(life) = life else { return };
+        let Some(attended) = life.attended.get_mut(&wire) else { return };
+        attended.connected = false;
+        attended.evicting = true;
+        life.book.evicted(id(wire));
+        let now = clock.now(env.now);
+        match of {
+            Eviction::Replaced => attended.line.end_as(CloseReason::Replaced, now, env),
+            Eviction::Kicked => attended.line.leave(CloseReason::Local, clock, env),
+            Eviction::ShuttingDown => attended.line.leave(CloseReason::ShuttingDown, clock, env),
+        }
+        self.wake(wire, env);
+    }
+
+    fn ended(&mut self, wire: WireId, reason: CloseReason, env: &mut Env<'_>) {
+        let canary = env.canary;
+        let Some(life) = &mut self.life else { return };
+        let Some(attended) = life.attended.get_mut(&wire) else { return };
+        attended.connected = false;
+        life.book.evicted(id(wire));
+        match core::mem::replace(&mut attended.stage, Stage::Ended) {
+            Stage::Authenticated(address) => {
+                if !(env.is_planted(Canary::ForgetsToTell) && reason == CloseReason::Replaced) {
+                    self.inbox.push(&mut attended.line, Told::Disconnected(address, reason));
+                }
+                attended.stage = Stage::Authenticated(address);
+                life.release(wire, canary);
+                if let Some(attended) = life.attended.get_mut(&wire) {
+                    attended.stage = Stage::Ended;
+                }
+            }
+            Stage::Succeeding(ticket, predecessor) => {
+                env.marks.reach(Mark::EndedWhileSucceeding);
+                attended.predecessor = Some(predecessor);
+                attended.late = Some(ticket);
+            }
+            Stage::Proved(ticket) => {
+                attended.late = Some(ticket);
+                life.release(wire, canary);
+            }
+            _ => life.release(wire, canary),
+        }
+    }
+
+    /// Lets the application take what waits for it.
+    fn serve_application(&mut self, env: &mut Env<'_>) {
+        let process = self.process();
+        while let Some((wire, told)) = self.inbox.next(process, env) {
+            let end = End { wire, side: Side::Server };
+            match &told {
+                Told::Authenticated(peer) => env.oracle.tell_authenticated(process, end, *peer),
+                Told::Message(peer, _) => env.oracle.tell_message(process, end, Some(*peer)),
+                Told::Disconnected(..) => env.oracle.tell_disconnected(process, end),
+            }
+            if let Some(attended) = self.attended(wire) {
+                attended.line.note_taken();
+            }
+            self.consult(env, |application, desk| match &told {
+                Told::Authenticated(peer) => application.authenticated(*peer, desk),
+                Told::Message(peer, message) => application.message(*peer, message, desk),
+                Told::Disconnected(peer, reason) => application.disconnected(*peer, reason, desk),
+            });
+            if let Told::Disconnected(..) = told {
+                self.succeed(wire, env);
+            }
+            // It may be over.
+            self.dirty.insert(wire);
+        }
+        if !self.inbox.is_full(self.limits.event_capacity) {
+            for (wire, attended) in self.life.iter().flat_map(|life| &life.attended) {
+                if attended.line.wants_to_read() {
+                    self.dirty.insert(*wire);
+                }
+            }
+        }
+    }
+
+    /// The application has heard of the end of `old`: whoever waited for that goes on.
+    fn succeed(&mut self, old: WireId, env: &mut Env<'_>) {
+        let canary = env.canary;
+        let Self { life, clock, dirty, inbox, .. } = self;
+        let Some(life) = life else { return };
+        let mut freed = Vec::new();
+        for (wire, attended) in &mut life.attended {
+            if attended.predecessor == Some(old) {
+                attended.predecessor = None;
+                freed.push(*wire);
+            }
+            attended.stage = match core::mem::replace(&mut attended.stage, Stage::Unknown) {
+                Stage::Succeeding(ticket, predecessor) if predecessor == old => {
+                    dirty.insert(*wire);
+                    attended.line.decide(ticket, Ok(()), clock, inbox, env);
+                    Stage::Admitted
+                }
+                other => other,
+            };
+        }
+        for wire in freed {
+            dirty.insert(wire);
+            life.release(wire, canary);
+        }
+    }
+
+    /// Forgets a connection of which nothing is left.
+    fn settle(&mut self, wire: WireId, env: &mut Env<'_>) {
+        if self.dirty.contains(&wire) {
+            return;
+        }
+        let Some(life) = &mut self.life else { return };
+        let over = life
+            .attended
+            .get(&wire)
+            .is_some_and(|attended| attended.line.is_over() && attended.predecessor.is_none());
+        if !over {
+            return;
+        }
+        // Whoever waits for a connection that never got as far as the application waits no longer.
+        self.succeed(wire, env);
+        let Some(life) = &mut self.life else { return };
+        if let Some(attended) = life.attended.remove(&wire) {
+            env.oracle.settle(attended.line.end);
+            env.release(attended.line.end);
+            if let Some(ticket) = attended.late {
+                life.graveyard.insert(wire, (attended.line, ticket));
+            }
+        }
+    }
+
+    /// Asks the application, and does what it wishes.
+    fn consult(&mut self, env: &mut Env<'_>, ask: impl FnOnce(&mut dyn Application, &mut Desk<'_, '_>)) {
+        let Some(life) = &self.life else { return };
+        let here = life.attended.values().filter(|attended| attended.connected);
+        let peers: Arc<[Address]> = here
+            .filter_map(|attended| match attended.stage {
+                Stage::Authenticated(address) => Some(address),
+                _ => None,
+            })
+            .collect();
+        let mut desk = Desk {
+            now: self.clock.now(env.now),
+            calm: env.calm,
+            peers,
+            choices: &mut env.choices,
+            wishes: Vec::new(),
+        };
+        ask(&mut *self.application, &mut desk);
+        for wish in desk.wishes {
+            self.grant(wish, env);
+        }
+    }
+
+    fn grant(&mut self, wish: Wish, env: &mut Env<'_>) {
+        match wish {
+            Wish::Send(to, message) => {
+                if let Some((wire, attended)) = self.peer(to) {
+                    attended.line.queue(message, env);
+                    self.dirty.insert(wire);
+                }
+            }
+            Wish::Broadcast(message) => self.broadcast(&message, env),
+            Wish::Close(peer) => {
+                let Self { life, clock, dirty, .. } = self;
+                let Some(life) = life else { return };
+                for (wire, attended) in &mut life.attended {
+                    if attended.connected && matches!(attended.stage, Stage::Authenticated(at) if at == peer)
+                    {
+                        attended.line.leave(CloseReason::Local, clock, env);
+                        dirty.insert(*wire);
+                    }
+                }
+            }
+            Wish::Disconnect => {}
+        }
+    }
+
+    fn peer(&mut self, address: Address) -> Option<(WireId, &mut Attended)> {
+        let life = self.life.as_mut()?;
+        let holder = WireId(life.admission.holder(&address)?.0);
+        let attended = life.attended.get_mut(&holder)?;
+        let there = attended.connected && matches!(attended.stage, Stage::Authenticated(_));
+        there.then_some((holder, attended))
+    }
+
+    fn broadcast(&mut self, message: &Message, env: &mut Env<'_>) {
+        let number = self.number;
+        let Some(life) = &mut self.life else { return };
+        let there = life
+            .attended
+            .iter_mut()
+            .filter(|(_, attended)| attended.connected && matches!(attended.stage, Stage::Authenticated(_)));
+        let mut reached = BTreeSet::new();
+        let (mut stuck, mut others) = (false, false);
+        for (wire, attended) in there {
+            let stalled = attended.line.is_stalled();
+            (stuck, others) = (stuck || stalled, others || !stalled);
+            reached.insert(id(*wire));
+            attended.line.queue(message.clone(), env);
+            self.dirty.insert(*wire);
+        }
+        if env.is_planted(Canary::SkipsTheNewest) {
+            reached.pop_last();
+        }
+        env.marks.reach_if(stuck && others, Mark::BroadcastPastAStuckPeer);
+        env.oracle.check(Invariant::BroadcastsAreExact, reached == *life.book.present(), || {
+            format!("server {number} broadcasts to {reached:?}, and {:?} are there", life.book.present())
+        });
+    }
+
+    pub(crate) fn tick(&mut self, env: &mut Env<'_>) {
+        self.consult(env, |application, desk| application.tick(desk));
+        self.work(env);
+    }
+
+    /// Ends all connections in an orderly way, and lets nobody in any more.
+    pub(crate) fn shut_down(&mut self, env: &mut Env<'_>) {
+        let Some(life) = &mut self.life else { return };
+        life.closing = true;
+        let wires: Vec<_> = life.attended.keys().copied().collect();
+        for wire in wires {
+            self.evict(wire, Eviction::ShuttingDown, env);
+        }
+    }
+
+    /// Dies, with all that it knew. The ends of its wires are the caller's.
+    pub(crate) fn die(&mut self, env: &mut Env<'_>) -> Vec<End> {
+        self.dirty.clear();
+        self.inbox.clear();
+        env.oracle.forget_process(self.process());
+        let life = self.life.take();
+        life.into_iter()
+            .flat_map(|life| life.attended.into_values())
+            .map(|attended| attended.line.end)
+            .collect()
+    }
+
+    /// Starts without memory.
+    pub(crate) fn start(&mut self) {
+        self.life.get_or_insert_with(|| Life::new(&self.admission));
+    }
+
+    /// What must be true whenever nothing is left to be done at a moment.
+    pub(crate) fn audit(&self, env: &mut Env<'_>) {
+        let Some(life) = &self.life else { return };
+        for attended in life.attended.values() {
+            attended.line.audit(&self.clock, env);
+        }
+        let messages = self.inbox.messages();
+        let bound = life.attended.len().saturating_add(1).saturating_mul(TURN_ITEMS);
+        env.oracle.check(
+            Invariant::MemoryIsBounded,
+            messages <= self.limits.event_capacity.saturating_add(bound),
+            || format!("{messages} messages wait for the application of server {}", self.number),
+        );
+        life.book.audit(&life.admission, self.admission.max_remembered_proofs, &mut env.oracle);
+    }
+
+    /// Whether proofs were forgotten in this life.
+    pub(crate) fn has_forgotten(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.book.has_forgotten())
+    }
+}
