@@ -165,7 +165,7 @@ impl<R: Runtime, Tag: 'static> Counted<R, Tag> {
     }
 
     /// Lives a life again and again, and drops it after its tasks' first poll, its second, and so on until it was
-    /// lived to its end: each time nothing may stay behind. Says how many polls a whole life has.
+    /// lived to its end: each time nothing may stay behind. Says how many polls that took.
     pub(crate) async fn dropped_after_each_poll<L: Future<Output = ()>>(
         mut life: impl FnMut() -> L,
     ) -> usize {
