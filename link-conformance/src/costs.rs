@@ -63,12 +63,13 @@ pub async fn a_heartbeat_takes_a_few_polls_and_one_timer<R: Runtime>() {
     let mut server = quiet_server::<S<R>>(options).await;
     let (client, _) = line::<_, C<R>>(&mut server, |builder| builder.server_timeout(PATIENCE)).await;
     beats(&mut server, 2).await;
-    let (before, began) = ((S::<R>::work(), C::<R>::work()), R::now());
+    let (began, before) = (R::now(), (S::<R>::work(), C::<R>::work()));
     beats(&mut server, BEATS).await;
     let (servers, clients) = (S::<R>::work() - before.0, C::<R>::work() - before.1);
 
-    // The timer is armed for the next heartbeat, and the idle guard needs none of its own.
-    assert!(servers.arms + 1 >= BEATS && servers.arms <= most_beats(began, R::now()), "{servers:?}");
+    // The timer is armed for the next heartbeat, and the idle guard needs none of its own. (Answers to a few heartbeats
+    // may have been waiting for the program before.)
+    assert!(servers.arms >= BEATS / 2 && servers.arms <= most_beats(began, R::now()), "{servers:?}");
     // One poll because it is time, and one because of the answer; in two pieces, that takes one more.
     assert!(servers.polls <= 3 * servers.arms + 3, "{servers:?}");
     // The client has it to read, and answers in the same poll; it may come in two pieces as well.
@@ -78,10 +79,10 @@ pub async fn a_heartbeat_takes_a_few_polls_and_one_timer<R: Runtime>() {
     server.close().soon::<R>().await;
 }
 
-/// How many heartbeats there can have been.
+/// How many heartbeats there can have been, the first and the last of them late and early.
 fn most_beats(began: Instant, ended: Instant) -> usize {
     let beats = (ended - began).as_millis() / INTERVAL.as_millis();
-    usize::try_from(beats).unwrap() + 2
+    usize::try_from(beats).unwrap() + 3
 }
 
 /// Waits until so many heartbeats were answered.
@@ -105,7 +106,7 @@ pub async fn what_is_heard_moves_the_idle_deadline_and_no_timer<R: Runtime>() {
         until::<R>(move || (S::<R>::work() - before).polls >= number)
     };
     polls_of_the_server(2).await;
-    let (before, began) = ((S::<R>::work(), C::<R>::work()), R::now());
+    let (began, before) = (R::now(), (S::<R>::work(), C::<R>::work()));
     polls_of_the_server(BEATS).await;
     let (servers, clients) = (S::<R>::work() - before.0, C::<R>::work() - before.1);
 

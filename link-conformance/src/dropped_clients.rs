@@ -32,7 +32,7 @@ pub async fn between_any_two_steps_of_its_life<R: Runtime>() {
     for host in ["127.0.0.1", "localhost"] {
         let live = || live_through::<C<R>, R>(&echo, client_at(at).host(host));
         let polls = C::<R>::dropped_after_each_poll(live).await;
-        assert!(polls >= 6, "{polls}");
+        assert!(polls >= 3, "{polls}");
     }
     echo.handle.close().soon::<R>().await;
 }
@@ -44,7 +44,7 @@ pub async fn between_any_two_steps_of_its_life_over_tls<R: Runtime>() {
     let at = place(&echo.handle);
     let live = || live_through::<C<R>, R>(&echo, client_at(at).tls(true).ca(authority.ca()));
     let polls = C::<R>::dropped_after_each_poll(live).await;
-    assert!(polls >= 6, "{polls}");
+    assert!(polls >= 3, "{polls}");
     echo.handle.close().soon::<R>().await;
 }
 
@@ -67,7 +67,7 @@ pub async fn between_any_two_steps_of_connect<R: Runtime>() {
     let at = place(&echo.handle);
     let connect = || async move { drop(client_at::<C<R>>(at).connect().await.unwrap()) };
     let polls = C::<R>::dropped_after_each_poll(connect).await;
-    assert!(polls >= 3, "{polls}");
+    assert!(polls >= 1, "{polls}");
     // A future that nobody polls starts nothing.
     drop(client_at::<C<R>>(at).connect());
     assert_eq!(C::<R>::alive(), Alive::default());
