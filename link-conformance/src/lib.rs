@@ -35,6 +35,7 @@ pub mod dropped_clients;
 pub mod dropped_servers;
 pub mod embedding;
 pub mod heartbeats;
+pub mod hostile;
 pub mod idle;
 pub mod messages;
 pub mod misbehaviour;
@@ -282,6 +283,14 @@ macro_rules! conformance {
                 a_fresh_server_has_counted_nothing
                 messages_and_bytes_are_counted_both_ways
                 each_connection_is_counted_in_one_place_by_how_it_ended;
+            hostile:
+                odd_json_comes_back_byte_for_byte
+                odd_json_proves_nothing
+                fragments_without_end_have_one
+                an_honest_line_may_come_one_byte_at_a_time
+                an_honest_line_over_tls_may_come_one_byte_at_a_time
+                a_storm_of_logins_harms_nobody
+                thousands_of_idle_sockets_harm_nobody;
             tls:
                 a_client_that_trusts_the_certificate_talks_over_tls
                 a_url_may_say_wss_and_name_the_host

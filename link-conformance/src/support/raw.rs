@@ -180,6 +180,18 @@ impl RawPeer {
         }
     }
 
+    /// The next text that is no heartbeat, unless the line ends before.
+    pub(crate) fn try_text(&mut self) -> Option<String> {
+        loop {
+            match self.0.read().ok()? {
+                Message::Text(text) if text.contains(r#""type":"heartbeat""#) => {}
+                Message::Text(text) => return Some(text.to_string()),
+                Message::Close(_) => return None,
+                _ => {}
+            }
+        }
+    }
+
     /// Reads until the other side closes, and says what came until then that is no heartbeat, and the code.
     pub(crate) fn until_the_end(&mut self) -> (Vec<String>, Option<u16>) {
         let mut texts = Vec::new();
