@@ -72,6 +72,8 @@ canaries! {
     NeverWaits = "never-waits" breaks DelaysInTheirInterval,
     /// Counts from zero whenever a socket opens.
     ResetsOnOpen = "resets-on-open" breaks CountIsResetByWhatLasted,
+    /// Signs what the wall clock says, though it said so before.
+    SignsTwice = "signs-twice" breaks LoginsDiffer,
     /// Takes every end for a lost connection, and so dials again after a refusal.
     RetriesEverything = "retries-everything" breaks GivesUpWithReason,
     /// Lets something decide that is no choice of the world's.

@@ -189,7 +189,11 @@ impl Client {
             self.reconnect = Reconnect::new(self.policy, self.dials);
             self.reconnect.dialled();
         }
-        let opened = self.reconnect.opened(now);
+        let opened = match env.is_planted(Canary::SignsTwice) {
+            true => now,
+            false => self.reconnect.opened(now),
+        };
+        self.book.opened(self.number, opened, &mut env.oracle);
         env.marks.reach_if(opened.wall != now.wall, Mark::SignedAhead);
         let end = End { wire, side: Side::Client };
         let line = Line::client(end, self.process(), self.config.clone(), self.limits, opened);

@@ -203,7 +203,7 @@ impl Line {
     }
 
     pub(crate) fn turn(&mut self, clock: &Clock, inbox: &Inbox, env: &mut Env<'_>) -> Vec<Event> {
-        let now = self.read_clock(clock, env);
+        let now = clock.now(env.now);
         self.mono = clock.mono(env.now);
         self.drain(now, env);
         if env.is_planted(Canary::JudgesBeforeReading) {
@@ -213,18 +213,8 @@ impl Line {
         self.read(now, inbox, env);
         self.check_clock(now, env);
         self.flush(now, env);
-        self.arm(clock, now, env);
+        self.arm(clock, env);
         core::mem::take(&mut self.events)
-    }
-
-    fn read_clock(&self, clock: &Clock, env: &Env<'_>) -> Now {
-        let mut now = clock.now(env.now);
-        if env.is_planted(Canary::LivesByTheWall) {
-            // As if one clock would do, brought into the monotonic one's range.
-            let millis = now.wall.get().saturating_sub(1_795_372_000_000);
-            now.mono = Instant::from_origin(Duration::from_millis(millis));
-        }
-        now
     }
 
     /// The timer fired.
@@ -498,13 +488,10 @@ impl Line {
         }
     }
 
-    fn arm(&mut self, clock: &Clock, now: Now, env: &mut Env<'_>) {
+    fn arm(&mut self, clock: &Clock, env: &mut Env<'_>) {
         let deadlines = [self.connection.next_timeout(), self.stalled_until()];
         let Some(deadline) = deadlines.into_iter().flatten().min() else { return };
-        let at = match env.is_planted(Canary::LivesByTheWall) {
-            true => env.now.after(deadline.since(now.mono)),
-            false => clock.when(deadline, env.now),
-        };
+        let at = clock.when(deadline, env.now);
         let at = if env.is_planted(Canary::NeverSleeps) { env.now } else { at };
         if self.armed.is_none_or(|armed| at.to_grain() < armed) {
             let at = env.timer_for(at);
@@ -562,7 +549,7 @@ impl Line {
         env: &mut Env<'_>,
     ) {
         let was_closed = self.connection.is_closed();
-        let now = self.read_clock(clock, env);
+        let now = clock.now(env.now);
         if !was_closed {
             self.look_at(inbox, now, env);
         }
