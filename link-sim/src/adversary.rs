@@ -152,7 +152,7 @@ fn edited(frame: Frame, env: &mut Env<'_>) -> Frame {
     let (before, after) = text.split_at(at);
     let mut rest = after.chars();
     if env.choices.below(3) == 2 {
-        return Frame::Text(before.into());
+        return Frame::Text(before);
     }
     rest.next();
     let instead = env.choices.one_of(['0', '1', 'a', '"', ' ', '\\', '9']);
