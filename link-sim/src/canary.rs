@@ -1,4 +1,14 @@
 //! Faults planted in the simulator's own host, to see that the oracle is not blind.
+//!
+//! Some invariants no host can break. They were seen broken by a change of `link-core` by hand: a second `Closed`, or a
+//! heartbeat answered after the end (`nothing-after-the-end`); a next beat at `now` (`deadlines-advance`); a close frame that
+//! is passed over (`causes-have-endings`); not JSON taken for an unexpected message (`endings-have-causes`). So were others
+//! that have a canary as well: proofs unchecked for their time or their signer, an own proof taken for an answer, an identity
+//! changed by a second `authenticate` (`addresses-are-proved`); a deadline that starts anew with the proof
+//! (`strangers-are-gone-in-time`); forgotten proofs that are taken again (`proofs-are-used-once`); pongs that are no sign of
+//! life, a pause forgotten on the way through authentication, sleep of one's own that is not forgiven
+//! (`responsive-peers-live`); a time signed twice (`logins-differ`); a late verdict that is taken
+//! (`late-verdicts-change-nothing`).
 
 macro_rules! canaries {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal breaks $invariant:ident,)+) => {
@@ -72,6 +82,8 @@ canaries! {
     NeverWaits = "never-waits" breaks DelaysInTheirInterval,
     /// Counts from zero whenever a socket opens.
     ResetsOnOpen = "resets-on-open" breaks CountIsResetByWhatLasted,
+    /// Signs what the wall clock says, though it said so before.
+    SignsTwice = "signs-twice" breaks LoginsDiffer,
     /// Takes every end for a lost connection, and so dials again after a refusal.
     RetriesEverything = "retries-everything" breaks GivesUpWithReason,
     /// Lets something decide that is no choice of the world's.

@@ -60,6 +60,8 @@ pub(crate) struct Clock {
     wall_at_anchor: i64,
     /// Thousandths of the true speed.
     rate: i64,
+    /// A planted fault: the process takes its wall clock for a monotonic one.
+    pub(crate) confused: bool,
 }
 
 impl Clock {
@@ -71,13 +73,24 @@ impl Clock {
             anchor: Moment(Duration::ZERO),
             wall_at_anchor: WALL,
             rate: TRUE_RATE,
+            confused: false,
         }
     }
 
+    /// What the process reads.
     pub(crate) fn now(&self, at: Moment) -> Now {
-        Now { mono: self.mono(at), wall: self.wall(at) }
+        Now { mono: self.read_mono(at), wall: self.wall(at) }
     }
 
+    fn read_mono(&self, at: Moment) -> Instant {
+        if !self.confused {
+            return self.mono(at);
+        }
+        let since_start = u64::try_from(self.wall_millis(at).saturating_sub(WALL)).unwrap_or(0);
+        Instant::from_origin(self.origin.saturating_add(Duration::from_millis(since_start)))
+    }
+
+    /// What the monotonic clock says.
     pub(crate) fn mono(&self, at: Moment) -> Instant {
         let at = self.asleep_since.unwrap_or(at);
         Instant::from_origin(self.origin.saturating_add(at.since_start()).saturating_sub(self.slept))
@@ -85,7 +98,7 @@ impl Clock {
 
     /// When the monotonic clock will show `due`, if it goes on running.
     pub(crate) fn when(&self, due: Instant, at: Moment) -> Moment {
-        at.after(due.since(self.mono(at)))
+        at.after(due.since(self.read_mono(at)))
     }
 
     pub(crate) fn wall(&self, at: Moment) -> UnixMillis {

@@ -104,6 +104,7 @@ mod clock;
 mod env;
 mod faults;
 mod healing;
+mod inbox;
 mod line;
 mod network;
 mod oracle;

@@ -5,16 +5,15 @@
 use core::time::Duration;
 use std::{collections::VecDeque, sync::Arc};
 
-use link_core::{
-    Address, Bytes, CloseReason, Config, Event, Frame, Instant, Message, Now, Output, Refusal, Ticket,
-};
+use link_core::{Bytes, CloseReason, Config, Event, Frame, Instant, Message, Now, Output, Refusal, Ticket};
 
 use crate::{
     agenda::{Due, Process},
     canary::Canary,
     clock::{Clock, Moment},
     env::{Env, LATENESS},
-    network::{End, Parcel, Side, WireId, frame_weight},
+    inbox::Inbox,
+    network::{End, Parcel, Side, frame_weight},
     oracle::{Invariant, Watched},
     plan::Fault,
     sometimes::Mark,
@@ -44,68 +43,6 @@ enum Command {
     Close(CloseReason),
 }
 
-/// What an application is to be told.
-#[derive(Debug)]
-pub(crate) enum Told {
-    Authenticated(Address),
-    Message(Address, Message),
-    Disconnected(Address, CloseReason),
-}
-
-/// What waits for the application of a process, in the order in which it happened.
-#[derive(Debug, Default)]
-pub(crate) struct Inbox {
-    waiting: VecDeque<(WireId, Told)>,
-    messages: usize,
-    /// The application takes nothing until then.
-    busy_until: Moment,
-}
-
-impl Inbox {
-    pub(crate) fn push(&mut self, line: &mut Line, told: Told) {
-        line.untold = line.untold.saturating_add(1);
-        if let Told::Message(..) = told {
-            self.messages = self.messages.saturating_add(1);
-        }
-        self.waiting.push_back((line.end.wire, told));
-    }
-
-    /// What the application takes next, if it takes anything now.
-    pub(crate) fn next(&mut self, process: Process, env: &mut Env<'_>) -> Option<(WireId, Told)> {
-        if env.now < self.busy_until && !env.calm {
-            return None;
-        }
-        let next = self.waiting.pop_front()?;
-        if let (_, Told::Message(..)) = next {
-            self.messages = self.messages.saturating_sub(1);
-        }
-        if env.has(Fault::SlowApplication) && env.choices.once_in(4) {
-            let busy = env.choices.millis(200, 9_000);
-            self.be_busy(env.now.after(busy), process, env);
-        }
-        Some(next)
-    }
-
-    /// The application has something else to do.
-    pub(crate) fn be_busy(&mut self, until: Moment, process: Process, env: &mut Env<'_>) {
-        self.busy_until = self.busy_until.max(until.to_grain());
-        env.plan(self.busy_until, Due::Application(process));
-    }
-
-    /// Whether the application is behind, so that nobody is to be read for it.
-    pub(crate) const fn is_full(&self, capacity: usize) -> bool {
-        self.messages >= capacity
-    }
-
-    pub(crate) const fn messages(&self) -> usize {
-        self.messages
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
-    }
-}
-
 /// How a message fared that was to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Queued {
@@ -132,7 +69,7 @@ pub(crate) struct Line {
     reading: bool,
     events: Vec<Event>,
     /// How much waits for the application.
-    untold: usize,
+    pub(crate) untold: usize,
     stalled: Option<Instant>,
     ended: bool,
     finished: bool,
@@ -203,7 +140,7 @@ impl Line {
     }
 
     pub(crate) fn turn(&mut self, clock: &Clock, inbox: &Inbox, env: &mut Env<'_>) -> Vec<Event> {
-        let now = self.read_clock(clock, env);
+        let now = clock.now(env.now);
         self.mono = clock.mono(env.now);
         self.drain(now, env);
         if env.is_planted(Canary::JudgesBeforeReading) {
@@ -213,18 +150,8 @@ impl Line {
         self.read(now, inbox, env);
         self.check_clock(now, env);
         self.flush(now, env);
-        self.arm(clock, now, env);
+        self.arm(clock, env);
         core::mem::take(&mut self.events)
-    }
-
-    fn read_clock(&self, clock: &Clock, env: &Env<'_>) -> Now {
-        let mut now = clock.now(env.now);
-        if env.is_planted(Canary::LivesByTheWall) {
-            // As if one clock would do, brought into the monotonic one's range.
-            let millis = now.wall.get().saturating_sub(1_795_372_000_000);
-            now.mono = Instant::from_origin(Duration::from_millis(millis));
-        }
-        now
     }
 
     /// The timer fired.
@@ -498,13 +425,10 @@ impl Line {
         }
     }
 
-    fn arm(&mut self, clock: &Clock, now: Now, env: &mut Env<'_>) {
+    fn arm(&mut self, clock: &Clock, env: &mut Env<'_>) {
         let deadlines = [self.connection.next_timeout(), self.stalled_until()];
         let Some(deadline) = deadlines.into_iter().flatten().min() else { return };
-        let at = match env.is_planted(Canary::LivesByTheWall) {
-            true => env.now.after(deadline.since(now.mono)),
-            false => clock.when(deadline, env.now),
-        };
+        let at = clock.when(deadline, env.now);
         let at = if env.is_planted(Canary::NeverSleeps) { env.now } else { at };
         if self.armed.is_none_or(|armed| at.to_grain() < armed) {
             let at = env.timer_for(at);
@@ -562,7 +486,7 @@ impl Line {
         env: &mut Env<'_>,
     ) {
         let was_closed = self.connection.is_closed();
-        let now = self.read_clock(clock, env);
+        let now = clock.now(env.now);
         if !was_closed {
             self.look_at(inbox, now, env);
         }

@@ -50,7 +50,11 @@ pub(crate) struct Pause {
 impl<'a> World<'a> {
     pub(crate) fn new(plan: Plan, mut choices: Choices<'a>, canary: Option<Canary>, trace: bool) -> Self {
         let Plan { faults, ties, duration, servers, clients, must_be_heard } = plan;
-        let mut clock = || Clock::new(choices.millis(0, 5_000));
+        let mut clock = || {
+            let mut clock = Clock::new(choices.millis(0, 5_000));
+            clock.confused = canary == Some(Canary::LivesByTheWall);
+            clock
+        };
         let servers: Vec<_> =
             servers.into_iter().enumerate().map(|(at, plan)| Server::new(at, plan, clock())).collect();
         let clocks: Vec<_> = clients.iter().map(|_| clock()).collect();

@@ -73,6 +73,8 @@ invariants! {
     CountIsResetByWhatLasted = "count-is-reset-by-what-lasted",
     /// A client gives up when the end leaves no hope or its attempts are used up, and not before.
     GivesUpWithReason = "gives-up-with-reason",
+    /// Two connections of a client, one after the other, never sign the same time: a server takes each only once.
+    LoginsDiffer = "logins-differ",
     /// A connection keeps no more memory than [`MEMORY_PER_CONNECTION`](crate::MEMORY_PER_CONNECTION), a server no more
     /// about its connections than its limits say.
     MemoryIsBounded = "memory-is-bounded",

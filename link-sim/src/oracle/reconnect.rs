@@ -2,7 +2,9 @@
 
 use core::time::Duration;
 
-use link_core::{CloseReason, GiveUp, Instant, Next, Now, Reconnect, ReconnectPolicy, Status, Violation};
+use link_core::{
+    CloseReason, GiveUp, Instant, Next, Now, Reconnect, ReconnectPolicy, Status, UnixMillis, Violation,
+};
 
 use super::{Invariant, Oracle};
 
@@ -14,6 +16,7 @@ pub(crate) struct ReconnectBook {
     busy: bool,
     not_before: Option<Instant>,
     disconnected: bool,
+    signed: Option<UnixMillis>,
 }
 
 /// Whether the table of endings says that a client dials again.
@@ -38,7 +41,15 @@ fn dials_again(reason: &CloseReason, policy: &ReconnectPolicy) -> bool {
 
 impl ReconnectBook {
     pub(crate) const fn new(policy: ReconnectPolicy) -> Self {
-        Self { policy, attempts: 0, authenticated: None, busy: false, not_before: None, disconnected: false }
+        Self {
+            policy,
+            attempts: 0,
+            authenticated: None,
+            busy: false,
+            not_before: None,
+            disconnected: false,
+            signed: None,
+        }
     }
 
     pub(crate) fn dialled(&mut self, who: usize, now: Now, oracle: &mut Oracle) {
@@ -55,6 +66,14 @@ impl ReconnectBook {
         );
         self.busy = true;
         self.authenticated = None;
+    }
+
+    /// A connection is made that signs this time.
+    pub(crate) fn opened(&mut self, who: usize, now: Now, oracle: &mut Oracle) {
+        let before = self.signed.replace(now.wall);
+        oracle.check(Invariant::LoginsDiffer, before != Some(now.wall), || {
+            format!("client {who} signs {} a second time", now.wall)
+        });
     }
 
     pub(crate) const fn authenticated(&mut self, now: Now) {
