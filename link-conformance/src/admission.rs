@@ -471,6 +471,58 @@ pub async fn whoever_leaves_before_its_turn_leaves_the_order_as_it_is<R: Runtime
     server.close().soon::<R>().await;
 }
 
+pub async fn a_program_that_is_behind_hears_of_an_end_before_it_hears_of_who_came_back<R: Runtime>() {
+    // One has room in the queue, and one waits for room: then its connection is not read any more.
+    const MESSAGES: usize = 2;
+    let builder = server::<R>().event_capacity(1).heartbeat_interval(Duration::ZERO);
+    let mut server = builder.bind().await.unwrap();
+    let at = server.local_address().unwrap();
+    let wallet = wallet();
+    let open = script(move || (RawPeer::open(at), RawPeer::open(at)));
+    let connected = async {
+        server.connected().await;
+        server.connected().await;
+    };
+    let ((mut first, mut second), ()) = join(open, connected).soon::<R>().await;
+    let proof = authenticate(&wallet, unix_millis());
+    let login = script(move || {
+        first.send(&proof);
+        first.text();
+        // In one piece, so that one turn takes them all.
+        let frames =
+            (0..MESSAGES).map(|number| raw::frame(0x81, numbered(number).to_string().as_bytes(), true));
+        first.bytes(&frames.collect::<Vec<_>>().concat());
+        first
+    });
+    let (mut first, before) = join(login, server.authenticated()).soon::<R>().await;
+    until::<R>(|| server.stats().messages_received == MESSAGES as u64).await;
+
+    // The program has taken none of them, and ends the line; the same client is back at once.
+    before.close();
+    script(move || first.until_the_end()).soon::<R>().await;
+    let proof = authenticate(&wallet, unix_millis());
+    let back = script(move || {
+        second.send(&proof);
+        second.text();
+        second
+    });
+    // For a moment the program goes on taking nothing, and so it is not there yet.
+    pause::<R>(A_WHILE).await;
+    assert_eq!(server.client(&wallet.address()), None, "the end of the one before has yet to be told");
+    let story = async {
+        for number in 0..MESSAGES {
+            let (from, message) = server.message().await;
+            assert_eq!((from, number_of(&message)), (before.clone(), number));
+        }
+        assert_eq!(server.disconnected().await, (before.clone(), CloseReason::Local));
+        let after = server.authenticated().await;
+        assert!(after != before && after.address() == before.address());
+    };
+    let (second, ()) = join(back, story).soon::<R>().await;
+    drop(second);
+    server.close().soon::<R>().await;
+}
+
 pub async fn without_replacement_the_newer_connection_is_refused_with_409<R: Runtime>() {
     let mut echo = Echo::start(server::<R>().replace_existing(false)).await;
     let mut bystander = Bystander::of(&mut echo).await;

@@ -96,3 +96,21 @@ async fn never_dialled_again<R: Runtime>(listener: std::net::TcpListener) {
     pause::<R>(A_WHILE / 3).await;
     assert!(listener.accept().is_err(), "it came back");
 }
+
+pub async fn after_an_earlier_failure_it_is_no_failure<R: Runtime>() {
+    // The first dial fails, the second one is let in; then the program has had enough.
+    let place = place_of_its_own();
+    let mut client = client_at::<R>(place).start().unwrap();
+    client.hears(|event| matches!(event, ClientEvent::Error(_)).then_some(())).await;
+    let server = server::<R>().host(place.ip()).port(place.port());
+    let mut server = server.bind().await.unwrap();
+    server.authenticated().await;
+    client.hears(|event| matches!(event, ClientEvent::Authenticated { .. }).then_some(())).await;
+    client.disconnect();
+    let mut told = Vec::new();
+    while let Some(event) = client.told().await {
+        told.push(event);
+    }
+    assert_eq!(told, [ClientEvent::Disconnected { reason: CloseReason::Local, unsent: vec![] }]);
+    server.close().soon::<R>().await;
+}

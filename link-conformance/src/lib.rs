@@ -94,6 +94,7 @@ macro_rules! conformance {
                 a_replaced_connection_is_told_409_in_quotes_and_not_heard_any_more
                 a_dozen_logins_with_one_wallet_leave_one_and_the_story_is_in_order
                 whoever_leaves_before_its_turn_leaves_the_order_as_it_is
+                a_program_that_is_behind_hears_of_an_end_before_it_hears_of_who_came_back
                 without_replacement_the_newer_connection_is_refused_with_409
                 too_many_strangers_are_turned_away_until_there_is_room;
             strangers:
@@ -209,7 +210,8 @@ macro_rules! conformance {
                 before_it_is_authenticated
                 while_it_is_authenticated
                 while_connect_is_waiting
-                when_it_is_over_already;
+                when_it_is_over_already
+                after_an_earlier_failure_it_is_no_failure;
             closing:
                 a_closed_server_frees_its_port_and_tells_every_client
                 close_is_the_last_event_after_every_clients_end

@@ -157,7 +157,9 @@ impl Reconnect {
         {
             self.attempts = 0;
         }
-        if reason.is_retryable() || (self.policy.retry_refusals && reason.is_refusal()) {
+        if *reason == CloseReason::Local {
+            self.stop(GiveUp::Disconnected);
+        } else if reason.is_retryable() || (self.policy.retry_refusals && reason.is_refusal()) {
             self.retry(now);
         } else {
             self.stop(GiveUp::Final);

@@ -251,7 +251,6 @@ fn how_a_session_ended_decides_whether_there_is_another() {
         (CloseReason::RefusedByServer(Status::Forbidden), false),
         (CloseReason::RefusedByServer(Status::Conflict), false),
         (CloseReason::Replaced, false),
-        (CloseReason::Local, false),
         (CloseReason::ShuttingDown, false),
         (Refusal::Denied.into(), false),
         (Violation::Reflected.into(), false),
@@ -264,6 +263,20 @@ fn how_a_session_ended_decides_whether_there_is_another() {
         let next = dialler.next();
         assert_eq!(next != FINAL, again, "{reason}");
         assert!(again || next == FINAL, "{reason}: {next:?}");
+    }
+}
+
+#[test]
+fn what_this_side_has_closed_is_a_disconnect_and_no_failure() {
+    let mut policy = policy(3);
+    for retry_refusals in [false, true] {
+        policy.retry_refusals = retry_refusals;
+        let mut dialler = Dialler::new(policy, 1);
+        dialler.fails();
+        dialler.waits().unwrap();
+        dialler.reconnect.authenticated(dialler.now);
+        dialler.reconnect.ended(&CloseReason::Local, dialler.now);
+        assert_eq!(dialler.next(), Next::GiveUp(GiveUp::Disconnected));
     }
 }
 
@@ -287,11 +300,9 @@ fn refusals_are_retried_only_by_request_and_then_count_like_failures() {
     }
     let mut policy = policy(3);
     policy.retry_refusals = true;
-    for reason in [CloseReason::Local, Violation::Reflected.into()] {
-        let mut dialler = Dialler::new(policy, 1);
-        dialler.session(secs(60), &reason);
-        assert_eq!(dialler.next(), FINAL, "{reason} is no refusal");
-    }
+    let mut dialler = Dialler::new(policy, 1);
+    dialler.session(secs(60), &Violation::Reflected.into());
+    assert_eq!(dialler.next(), FINAL, "a reflection is no refusal");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Between one connection of a server and the program: admission, registration, events.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     panic::AssertUnwindSafe,
     pin::Pin,
@@ -18,7 +19,7 @@ use super::{
     accept::{Face, Shared},
     builder::Candidate,
     peer::Peer,
-    registry::{Arrival, Eviction},
+    registry::{Arrival, Told},
     session::Session,
 };
 use crate::{
@@ -32,12 +33,15 @@ pub(super) struct ServerAttendant {
     id: ConnectionId,
     remote_address: SocketAddr,
     outbox: Outbox,
-    evicted: oneshot::Receiver<Eviction>,
+    /// Taken when we were told to end.
+    evicted: Option<oneshot::Receiver<CloseReason>>,
     /// Kept until the program has been told of our end.
-    told: Option<oneshot::Sender<()>>,
-    /// We ended before the program had heard of our predecessor's end. Until it has, the address is not free,
-    /// or a successor of ours could be told of before that end.
-    predecessor: Option<oneshot::Receiver<()>>,
+    telling: Option<oneshot::Sender<Infallible>>,
+    /// We ended before the program had heard of our predecessor's end. Our end is not told before that, or a
+    /// successor of ours could be told of too early.
+    predecessor: Option<Told>,
+    /// The address that we had, if we were admitted.
+    had: Option<Address>,
     stage: Stage,
     program: Program,
 }
@@ -53,7 +57,7 @@ enum Stage {
     Succeeding {
         peer: Peer,
         ticket: Ticket,
-        predecessor: oneshot::Receiver<()>,
+        predecessor: Told,
     },
     /// Let in, and registered.
     Admitted(Peer),
@@ -62,7 +66,7 @@ enum Stage {
 }
 
 /// Who is let in, and when the program has heard of the end of its predecessor, if there was one.
-type Admission = (Peer, Option<oneshot::Receiver<()>>);
+type Admission = (Peer, Option<Told>);
 type Decision = Pin<Box<dyn Future<Output = Result<Admission, Refusal>> + Send>>;
 
 /// How the program wants to hear of us.
@@ -88,15 +92,16 @@ impl ServerAttendant {
         remote_address: SocketAddr,
         outbox: Outbox,
     ) -> Self {
-        let Arrival { id, evicted } = arrival;
+        let Arrival { id, evicted, telling } = arrival;
         Self {
             shared,
             id,
             remote_address,
             outbox,
-            evicted,
-            told: None,
+            evicted: Some(evicted),
+            telling: Some(telling),
             predecessor: None,
+            had: None,
             stage: Stage::Unknown,
             program: Program::Told,
         }
@@ -152,10 +157,11 @@ impl ServerAttendant {
 
     fn ended(&mut self, reason: CloseReason) {
         let stage = std::mem::replace(&mut self.stage, Stage::Ended);
-        if matches!(stage, Stage::Authenticated(_) | Stage::Admitted(_)) {
+        if let Stage::Authenticated(peer) | Stage::Admitted(peer) | Stage::Succeeding { peer, .. } = &stage {
             // From here on the address is free, and lookups do not find us. (A stranger has its place for as long as it has
             // a socket, which its farewell is part of.)
-            self.shared.registry.release(self.id);
+            self.shared.registry.end(peer);
+            self.had = Some(peer.address());
         }
         let (connection, remote, label) = (self.id.0, self.remote_address, reason.label());
         let address = match stage {
@@ -167,7 +173,7 @@ impl ServerAttendant {
                 if let Program::Sessions { session: Some(OpenSession { ended, .. }), .. } = &self.program {
                     let _ = ended.set(reason.clone());
                     // A session that is read slowly does not hold up its successor.
-                    self.told = None;
+                    self.telling = None;
                 }
                 return self.tell(ServerEvent::Disconnected(peer, reason));
             }
@@ -287,9 +293,8 @@ impl Attendant for ServerAttendant {
         if let Some(predecessor) = &mut self.predecessor {
             let _ = ready!(Pin::new(predecessor).poll(cx));
             self.predecessor = None;
-            self.shared.registry.release(self.id);
         }
-        self.told = None;
+        self.telling = None;
         // Ends the session's stream now, rather than when the socket has been seen off.
         self.program = Program::Told;
         Poll::Ready(())
@@ -323,17 +328,11 @@ impl Attendant for ServerAttendant {
     }
 
     fn poll_eviction(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        if self.told.is_some() {
-            return Poll::Pending;
-        }
-        match ready!(Pin::new(&mut self.evicted).poll(cx)) {
-            Ok(Eviction { reason, told }) => {
-                self.told = Some(told);
-                Poll::Ready(reason)
-            }
-            // The registry has let go of us already, since we have ended.
-            Err(oneshot::Canceled) => Poll::Pending,
-        }
+        let Some(evicted) = &mut self.evicted else { return Poll::Pending };
+        let eviction = ready!(Pin::new(evicted).poll(cx));
+        self.evicted = None;
+        // An error means that the registry has let go of us already, since we have ended.
+        eviction.map_or(Poll::Pending, Poll::Ready)
     }
 
     fn count(&mut self, traffic: Traffic) {
@@ -347,7 +346,6 @@ impl Drop for ServerAttendant {
         if !matches!(self.stage, Stage::Ended) {
             self.ended(CloseReason::Lost);
         }
-        // Numbers are never used again, so once more does no harm.
-        self.shared.registry.release(self.id);
+        self.shared.registry.release(self.id, self.had);
     }
 }

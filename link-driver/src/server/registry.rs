@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -21,7 +22,10 @@ pub(super) struct Registry(Mutex<Inner>);
 #[derive(Debug)]
 struct Inner {
     admission: Admission,
+    /// Every connection whose task lives.
     connections: HashMap<ConnectionId, Entry>,
+    /// Addresses whose last connection has ended, while the program has yet to be told of that.
+    untold: HashMap<Address, ConnectionId>,
     next_id: u64,
     /// Set once the server closes; nobody comes in any more.
     closing: bool,
@@ -30,24 +34,22 @@ struct Inner {
 #[derive(Debug)]
 struct Entry {
     /// Taken when the connection is told to end.
-    evict: Option<oneshot::Sender<Eviction>>,
+    evict: Option<oneshot::Sender<CloseReason>>,
+    /// Ready when the program has been told of its end. Taken by the one that has its address next.
+    told: Option<Told>,
     /// Once it is let in.
     peer: Option<Peer>,
 }
 
-/// A connection is to end for a reason that does not come from its peer.
-#[derive(Debug)]
-pub(super) struct Eviction {
-    pub(super) reason: CloseReason,
-    /// Dropped by the evicted when the program has been told of its end.
-    pub(super) told: oneshot::Sender<()>,
-}
+/// Ready (by an error, since nothing is sent) when the program has been told of a connection's end.
+pub(super) type Told = oneshot::Receiver<Infallible>;
 
 impl Registry {
     pub(super) fn new(config: AdmissionConfig) -> Self {
         Self(Mutex::new(Inner {
             admission: Admission::new(config),
             connections: HashMap::new(),
+            untold: HashMap::new(),
             next_id: 0,
             closing: false,
         }))
@@ -65,33 +67,58 @@ impl Registry {
         }
         inner.next_id = inner.next_id.saturating_add(1);
         let (evict, evicted) = oneshot::channel();
-        inner.connections.insert(id, Entry { evict: Some(evict), peer: None });
-        Some(Ok(Arrival { id, evicted }))
+        let (telling, told) = oneshot::channel();
+        inner.connections.insert(id, Entry { evict: Some(evict), told: Some(told), peer: None });
+        Some(Ok(Arrival { id, evicted, telling }))
     }
 
     pub(super) fn screen(&self, proof: Proof, wall: UnixMillis) -> Result<(), Refusal> {
         self.lock().admission.screen(proof, wall)
     }
 
-    /// Gives the peer its address. If another connection has it, that one is evicted, and the receiver is
-    /// ready when the program has been told.
-    pub(super) fn admit(&self, peer: &Peer) -> Result<Option<oneshot::Receiver<()>>, Refusal> {
+    /// Gives the peer its address. If another connection has it, that one is evicted. The program has to hear of the end of
+    /// whoever had it last before it hears of the new one: the receiver is ready then.
+    pub(super) fn admit(&self, peer: &Peer) -> Result<Option<Told>, Refusal> {
         let mut inner = self.lock();
         let admitted = inner.admission.admit(peer.address(), peer.id())?;
         if let Some(entry) = inner.connections.get_mut(&peer.id()) {
             entry.peer = Some(peer.clone());
         }
-        Ok(match admitted {
-            Admitted::Fresh => None,
-            Admitted::Replaces(old) => inner.evict(old, CloseReason::Replaced),
-        })
+        let last = match admitted {
+            Admitted::Fresh => inner.untold.get(&peer.address()).copied(),
+            Admitted::Replaces(old) => {
+                inner.evict(old, CloseReason::Replaced);
+                Some(old)
+            }
+        };
+        Ok(last.and_then(|last| inner.connections.get_mut(&last)?.told.take()))
     }
 
-    /// A connection has ended.
-    pub(super) fn release(&self, id: ConnectionId) {
+    /// A connection that had been admitted has ended: its address is free, and lookups do not find it. The program has yet
+    /// to be told.
+    pub(super) fn end(&self, peer: &Peer) {
+        let mut inner = self.lock();
+        let holds = inner.admission.holder(&peer.address()) == Some(peer.id());
+        inner.admission.release(peer.id());
+        if let Some(entry) = inner.connections.get_mut(&peer.id()) {
+            entry.peer = None;
+        }
+        // One that was replaced is waited for already.
+        if holds {
+            inner.untold.insert(peer.address(), peer.id());
+        }
+    }
+
+    /// A connection has ended, the program has been told, and its task is done.
+    pub(super) fn release(&self, id: ConnectionId, address: Option<Address>) {
         let mut inner = self.lock();
         inner.admission.release(id);
         inner.connections.remove(&id);
+        if let Some(address) = address
+            && inner.untold.get(&address) == Some(&id)
+        {
+            inner.untold.remove(&address);
+        }
     }
 
     /// Ends a connection.
@@ -136,18 +163,22 @@ impl Registry {
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) id: ConnectionId,
-    pub(super) evicted: oneshot::Receiver<Eviction>,
+    /// Ready when the connection is to end for a reason that does not come from its peer.
+    pub(super) evicted: oneshot::Receiver<CloseReason>,
+    /// Dropped when the program has been told of the connection's end.
+    pub(super) telling: oneshot::Sender<Infallible>,
 }
 
 impl Inner {
-    fn evict(&mut self, id: ConnectionId, reason: CloseReason) -> Option<oneshot::Receiver<()>> {
-        let entry = self.connections.get_mut(&id)?;
+    fn evict(&mut self, id: ConnectionId, reason: CloseReason) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
         if let Some(peer) = &entry.peer {
             // From here on it is nobody any more, however long its task takes to notice.
             peer.set_connected(false);
         }
-        let (told, gone) = oneshot::channel();
-        entry.evict.take()?.send(Eviction { reason, told }).ok()?;
-        Some(gone)
+        if let Some(evict) = entry.evict.take() {
+            // If it is not there to hear it, it has ended.
+            let _ = evict.send(reason);
+        }
     }
 }
