@@ -227,13 +227,18 @@ fn a_first_frame_that_is_not_json_or_not_an_authenticate_is_answered_with_no_tex
 
 #[test]
 fn a_client_that_talks_on_while_the_server_decides_is_closed_without_a_text() {
-    for json in [r#"{"type":"hello"}"#, "null", "not json", &authenticate(client_wallet(), WALL)] {
+    for (json, violation) in [
+        (r#"{"type":"hello"}"#, Violation::UnexpectedMessage),
+        ("null", Violation::UnexpectedMessage),
+        ("not json", Violation::NotJson),
+        (&authenticate(client_wallet(), WALL), Violation::UnexpectedMessage),
+    ] {
         let mut server = Peer::asked(server_config());
         server.hears(json);
         server.assert_ended(&[
             Did::Sent(close_frame(1008, "protocol violation")),
             Did::ClosedTransport,
-            Did::Closed(Violation::UnexpectedMessage.into()),
+            Did::Closed(violation.into()),
         ]);
     }
 }

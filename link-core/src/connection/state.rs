@@ -257,6 +257,7 @@ impl AwaitingDecision {
                 return State::AwaitingDecision(self);
             }
             Ok(Incoming::Closed(reason)) => reason,
+            Ok(Incoming::Text(Received::NotJson)) => Violation::NotJson.into(),
             Ok(Incoming::Text(_)) => Violation::UnexpectedMessage.into(),
             Err(violation) => violation.into(),
         };
