@@ -19,21 +19,28 @@ mod connection;
 mod decoding;
 mod identity;
 mod reconnect;
+mod upgrade;
+mod websocket;
+mod wire;
 
 pub use admission::admission;
 pub use connection::connection;
 pub use decoding::decoding;
 pub use identity::identity;
 pub use reconnect::reconnect;
+pub use upgrade::upgrade;
+pub use websocket::websocket;
 
 /// An oracle.
 pub type Target = fn(&[u8]);
 
 /// Every oracle, by the name of its target.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("decoding", decoding),
     ("identity", identity),
     ("connection", connection),
     ("admission", admission),
     ("reconnect", reconnect),
+    ("upgrade", upgrade),
+    ("websocket", websocket),
 ];
