@@ -227,7 +227,7 @@ impl<S: Read + Write> ClientUpgrade<S> {
     /// # Errors
     /// When the request is not one for a WebSocket, as [`request`] makes them.
     pub fn new(stream: S, request: Request, max_unsent: usize) -> Result<Self, Error> {
-        ClientHandshake::start(Rationed::new(stream), request, Some(config(max_unsent)))
+        ClientHandshake::start(Rationed::answering(stream), request, Some(config(max_unsent)))
             .map(|upgrade| Self(Some(upgrade)))
     }
 
