@@ -20,7 +20,7 @@ const WALL: u64 = 1_795_372_174_071;
 /// No multiple of a check interval.
 const MONO: Duration = Duration::from_millis(7_300);
 const OWN: usize = 0;
-static WALLETS: LazyLock<[Wallet; 3]> = LazyLock::new(|| {
+pub(crate) static WALLETS: LazyLock<[Wallet; 3]> = LazyLock::new(|| {
     [1, 2, 3].map(|seed| Wallet::from_private_key(PrivateKey::from_bytes([seed; 32]).unwrap()))
 });
 
@@ -112,7 +112,7 @@ enum Flaw {
 }
 
 #[derive(Debug, Arbitrary)]
-enum Word {
+pub(crate) enum Word {
     Heartbeat,
     EscapedHeartbeat,
     Status(u8),
@@ -513,7 +513,7 @@ thread_local! {
     static SIGNED: RefCell<BTreeMap<(usize, u64), String>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-fn sign(who: usize, at: u64) -> String {
+pub(crate) fn sign(who: usize, at: u64) -> String {
     SIGNED.with(|signed| {
         let mut signed = signed.borrow_mut();
         if signed.len() > 4_096 {
@@ -551,7 +551,7 @@ fn foreign_ticket() -> Ticket {
 }
 
 impl Word {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::Heartbeat => r#"{"type":"heartbeat","ts":1795372174071}"#.into(),
             Self::EscapedHeartbeat => r#"{"type":"hello","type":"heartb\u0065at"}"#.into(),

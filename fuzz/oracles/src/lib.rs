@@ -17,8 +17,10 @@
 mod admission;
 mod connection;
 mod decoding;
+mod driver;
 mod identity;
 mod reconnect;
+mod sim;
 mod upgrade;
 mod websocket;
 mod wire;
@@ -26,6 +28,7 @@ mod wire;
 pub use admission::admission;
 pub use connection::connection;
 pub use decoding::decoding;
+pub use driver::driver;
 pub use identity::identity;
 pub use reconnect::reconnect;
 pub use upgrade::upgrade;
@@ -35,7 +38,7 @@ pub use websocket::websocket;
 pub type Target = fn(&[u8]);
 
 /// Every oracle, by the name of its target.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("decoding", decoding),
     ("identity", identity),
     ("connection", connection),
@@ -43,4 +46,5 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("reconnect", reconnect),
     ("upgrade", upgrade),
     ("websocket", websocket),
+    ("driver", driver),
 ];

@@ -32,7 +32,7 @@ enum Plan {
 
 /// A piece of what a hostile peer says.
 #[derive(Debug, Arbitrary)]
-enum Piece {
+pub(crate) enum Piece {
     Frame { opcode: u8, flags: u8, length: u16, stated: Stated, mask: [u8; 4], fill: u8 },
     Text { last: bool, text: Few },
     Close { code: u16, reason: Few },
@@ -41,15 +41,16 @@ enum Piece {
 
 /// What a frame says of its own length.
 #[derive(Debug, Arbitrary)]
-enum Stated {
+pub(crate) enum Stated {
     Shortest,
     In16,
     In64,
     TooMuch(u64),
 }
 
+/// Bytes, cheap for a fuzzer to grow: a length, and then they.
 #[derive(Debug)]
-struct Few(Vec<u8>);
+pub(crate) struct Few(pub(crate) Vec<u8>);
 
 impl<'a> Arbitrary<'a> for Few {
     fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
@@ -79,7 +80,7 @@ pub fn websocket(input: &[u8]) {
 }
 
 impl Piece {
-    fn say(&self, masked: bool, said: &mut Vec<u8>) {
+    pub(crate) fn say(&self, masked: bool, said: &mut Vec<u8>) {
         let (first, payload, stated, mask) = match self {
             Self::Bytes(Few(bytes)) => return said.extend_from_slice(bytes),
             Self::Frame { opcode, flags, length, stated, mask, fill } => {
