@@ -15,6 +15,9 @@ pub(crate) struct Rationed<S> {
     pub(crate) written: u64,
     /// Reads that are left.
     reads: u32,
+    /// Whether what is written now is only an answer on the way of a read. tungstenite would read no further when that fails,
+    /// though the peer's last words may be there; so it seems to have to wait, and fails when something is written for itself.
+    pub(crate) answers: bool,
     /// An HTTP answer that is on its way. tungstenite counts the pieces in which one comes, takes more than 64 small ones for
     /// an attack, and parses it anew for each; so it gets it in one piece.
     answer: Option<Answer>,
@@ -30,7 +33,7 @@ struct Answer {
 
 impl<S> Rationed<S> {
     pub(crate) const fn new(stream: S) -> Self {
-        Self { stream, written: 0, reads: RATION, answer: None }
+        Self { stream, written: 0, reads: RATION, answers: false, answer: None }
     }
 
     /// What comes first is an HTTP answer.
@@ -40,6 +43,10 @@ impl<S> Rationed<S> {
 
     pub(crate) const fn replenish(&mut self) {
         self.reads = RATION;
+    }
+
+    fn or_wait<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.map_err(|error| if self.answers { ErrorKind::WouldBlock.into() } else { error })
     }
 
     pub(crate) const fn is_used_up(&self) -> bool {
@@ -92,16 +99,18 @@ impl<S: Read> Read for Rationed<S> {
 
 impl<S: Write> Write for Rationed<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.stream.write(bytes)?;
-        if written == 0 && !bytes.is_empty() {
+        let written = match self.stream.write(bytes) {
             // tungstenite's upgrade would panic.
-            return Err(ErrorKind::WriteZero.into());
-        }
+            Ok(0) if !bytes.is_empty() => Err(ErrorKind::WriteZero.into()),
+            written => written,
+        };
+        let written = self.or_wait(written)?;
         self.written = self.written.wrapping_add(written as u64);
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
+        let flushed = self.stream.flush();
+        self.or_wait(flushed)
     }
 }
