@@ -149,19 +149,49 @@ enum Check {
 
 #[derive(Debug, Arbitrary)]
 enum ServerAct {
-    Arrives { attached: bool, there: Paces, back: Paces },
+    Arrives {
+        attached: bool,
+        there: Paces,
+        back: Paces,
+    },
+    /// Arrives, and does at once all that an honest client does.
+    Joins {
+        attached: bool,
+        who: u8,
+        there: Paces,
+        back: Paces,
+    },
     Requests(u8),
-    Proves { peer: u8, who: u8, at: u8 },
-    Talks { peer: u8, word: Word },
-    Says { peer: u8, piece: Piece },
-    SaysAnything { peer: u8, bytes: Few },
-    Reads { peer: u8, much: u8 },
+    Proves {
+        peer: u8,
+        who: u8,
+        at: u8,
+    },
+    Talks {
+        peer: u8,
+        word: Word,
+    },
+    Says {
+        peer: u8,
+        piece: Piece,
+    },
+    SaysAnything {
+        peer: u8,
+        bytes: Few,
+    },
+    Reads {
+        peer: u8,
+        much: u8,
+    },
     Ends(u8),
     Cuts(u8),
     Leaves(u8),
     Passes(u16),
     TakesEvents(u8),
-    Sends { who: u8, length: u16 },
+    Sends {
+        who: u8,
+        length: u16,
+    },
     Broadcasts(u16),
     Disconnects(u8),
 }
@@ -226,35 +256,36 @@ fn hostile_clients(setting: &ServerSetting, input: &mut Unstructured<'_>) {
     told.takes(1);
     while !input.is_empty() && bytes < MAX_BYTES {
         let Ok(act) = ServerAct::arbitrary(input) else { break };
-        let mut say = |peer: u8, said: &[u8]| {
-            bytes += said.len();
-            let index = usize::from(peer) % peers.len().max(1);
-            if let Some(Some(peer)) = peers.get(index) {
-                peer.say(said);
-            }
-        };
         match act {
             ServerAct::Arrives { attached, there, back } => {
                 if peers.len() < PEERS {
-                    let (ours, theirs) = Stream::pair(there.behaviour(), back.behaviour());
-                    let from = SocketAddr::from(([192, 0, 2, 7], 1_024));
-                    if attached {
-                        // Refused only for want of places.
-                        let _ = handle.attach(theirs, from);
-                    } else {
-                        listener.push(theirs, from);
-                    }
-                    peers.push(Some(ours));
+                    peers.push(Some(arrive(&handle, &listener, attached, there, back)));
                 }
             }
-            ServerAct::Requests(peer) => say(peer, REQUEST.as_bytes()),
-            ServerAct::Proves { peer, who, at } => say(peer, &text_frame(&proof(who, at), true)),
-            ServerAct::Talks { peer, word } => say(peer, &text_frame(&word.text(), true)),
-            ServerAct::SaysAnything { peer, bytes: Few(anything) } => say(peer, &anything),
+            ServerAct::Joins { attached, who, there, back } => {
+                if peers.len() < PEERS {
+                    let stream = arrive(&handle, &listener, attached, there, back);
+                    if !attached {
+                        stream.say(REQUEST.as_bytes());
+                        // It waits for the answer, as it has to.
+                        Sim::run(patience(bytes));
+                    }
+                    // Not a time that was signed before.
+                    let at = 200 + u8::try_from(peers.len()).unwrap();
+                    stream.say(&text_frame(&proof(who, at), true));
+                    peers.push(Some(stream));
+                }
+            }
+            ServerAct::Requests(peer) => bytes += say(&peers, peer, REQUEST.as_bytes()),
+            ServerAct::Proves { peer, who, at } => {
+                bytes += say(&peers, peer, &text_frame(&proof(who, at), true))
+            }
+            ServerAct::Talks { peer, word } => bytes += say(&peers, peer, &text_frame(&word.text(), true)),
+            ServerAct::SaysAnything { peer, bytes: Few(anything) } => bytes += say(&peers, peer, &anything),
             ServerAct::Says { peer, piece } => {
                 let mut said = Vec::new();
                 piece.say(true, &mut said);
-                say(peer, &said);
+                bytes += say(&peers, peer, &said);
             }
             ServerAct::Reads { peer, much } => {
                 if let Some(Some(stream)) = chosen(&mut peers, peer) {
@@ -308,6 +339,32 @@ fn hostile_clients(setting: &ServerSetting, input: &mut Unstructured<'_>) {
         }
     }
     told.closes(&handle, patience(bytes));
+}
+
+fn arrive(
+    handle: &ServerHandle<Sim>,
+    listener: &Listener,
+    attached: bool,
+    there: Paces,
+    back: Paces,
+) -> Stream {
+    let (ours, theirs) = Stream::pair(there.behaviour(), back.behaviour());
+    let from = SocketAddr::from(([192, 0, 2, 7], 1_024));
+    if attached {
+        // Refused only for want of places.
+        let _ = handle.attach(theirs, from);
+    } else {
+        listener.push(theirs, from);
+    }
+    ours
+}
+
+/// Says something as one of them, and how much that was.
+fn say(peers: &[Option<Stream>], peer: u8, said: &[u8]) -> usize {
+    if let Some(Some(peer)) = peers.get(usize::from(peer) % peers.len().max(1)) {
+        peer.say(said);
+    }
+    said.len()
 }
 
 fn chosen(peers: &mut [Option<Stream>], peer: u8) -> Option<&mut Option<Stream>> {
@@ -456,7 +513,14 @@ struct ClientSetting {
 #[derive(Debug, Arbitrary)]
 enum ClientAct {
     Answers,
-    Proves { who: u8, at: u8 },
+    /// Does at once all that an honest server does.
+    Welcomes {
+        at: u8,
+    },
+    Proves {
+        who: u8,
+        at: u8,
+    },
     Talks(Word),
     Says(Piece),
     SaysAnything(Few),
@@ -544,6 +608,13 @@ fn hostile_server(setting: &ClientSetting, input: &mut Unstructured<'_>) {
                 if let Some(answer) = asked.and_then(|asked| answer(&asked)) {
                     say(answer.as_bytes());
                 }
+            }
+            ClientAct::Welcomes { at } => {
+                let asked = lines.lock().unwrap().line.as_ref().map(|line| line.take(4_096));
+                if let Some(answer) = asked.and_then(|asked| answer(&asked)) {
+                    say(answer.as_bytes());
+                }
+                say(&text_frame(&proof(0, at), false));
             }
             ClientAct::Proves { who, at } => say(&text_frame(&proof(who, at), false)),
             ClientAct::Talks(word) => say(&text_frame(&word.text(), false)),

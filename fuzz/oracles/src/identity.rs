@@ -35,7 +35,7 @@ const MESSAGE: &str = "1795372174071";
 enum What {
     PrivateKey,
     PublicKey,
-    PublicKeyOfX { odd: bool, x: [u8; 32] },
+    PublicKeyOfX { first: u8, x: [u8; 32] },
     Address,
     AddressOf { key: [u8; 32], case: u64 },
     Signature,
@@ -68,7 +68,7 @@ pub fn identity(input: &[u8]) {
     match what {
         What::PrivateKey => private_key(text),
         What::PublicKey => public_key(text),
-        What::PublicKeyOfX { odd, x } => public_key(&format!("0{}{}", 2 + u8::from(odd), hex(&x))),
+        What::PublicKeyOfX { first, x } => public_key(&format!("0{}{}", first % 8, hex(&x))),
         What::Address => address(text),
         What::AddressOf { key, case } => address_of(key, case),
         What::Signature => signature(text, MESSAGE),

@@ -2,7 +2,7 @@
 //!
 //! For a server, how the request is cut decides nothing but this: whether bytes beyond its end came along with it (then
 //! it is refused, since nobody may speak before the answer), how soon what is malformed is noticed (at the next empty line at
-//! the latest), and whether a request with many empty lines in front of it is heard at all.
+//! the latest), and whether a request with many empty lines in front of it is heard at all. For a client, it decides nothing.
 
 use arbitrary::{Arbitrary, Unstructured};
 use link_core::Frame;
@@ -26,6 +26,8 @@ const READS: usize = 16;
 const ATTEMPTS: usize = 8;
 const TRIES: usize = 3;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// From here on, a line is a long one.
+const LONG: usize = 240;
 /// No upgrade takes more turns than this.
 const TURNS: usize = 300_000;
 
@@ -47,11 +49,16 @@ pub fn upgrade(input: &[u8]) {
     for _ in 0..plan.lines % 16 {
         let Ok(line) = u8::arbitrary(&mut input) else { break };
         let lines: &[&[u8]] = if plan.client { &ANSWER } else { &REQUEST };
-        said.extend_from_slice(lines[usize::from(line) % lines.len()]);
+        match usize::from(line) {
+            // Longer than any fuzzer's input.
+            LONG.. => said.extend(b"X-Filling: ".iter().chain([b'x'; 3_000].iter()).chain(b"\r\n")),
+            line => said.extend_from_slice(lines[line % lines.len()]),
+        }
     }
     said.extend_from_slice(input.take_rest());
     if plan.client {
-        client(&said, &plan);
+        let opens = client(&said, &plan, plan.reading.clone());
+        assert_eq!(opens, client(&said, &plan, Pace::whole()), "it depends on how it is cut");
     } else {
         server(&said, &plan);
     }
@@ -228,10 +235,11 @@ fn asked_for_a_websocket(heard: &[u8]) {
     header("sec-websocket-key", &|value| value.len() == 24 && value.ends_with("=="));
 }
 
-fn client(said: &[u8], plan: &Plan) {
+/// Whether a client that is answered so opens a WebSocket.
+fn client(said: &[u8], plan: &Plan, reading: Pace) -> bool {
     let mut wanted = request("ws://localhost:3793/").unwrap();
     wanted.headers_mut().insert("Sec-WebSocket-Key", HeaderValue::from_static(KEY));
-    let mut stream = Script::new(said, plan.reading.clone(), plan.writing.clone());
+    let mut stream = Script::new(said, reading, plan.writing.clone());
     stream.ends = plan.ends;
     let mut upgrade = ClientUpgrade::new(stream, wanted, 0).unwrap();
     for _ in 0..TURNS {
@@ -262,16 +270,18 @@ fn client(said: &[u8], plan: &Plan) {
                     });
                     assert_eq!(frame, Some(Frame::Text("hi".into())));
                 }
-                return;
+                return true;
             }
-            Ok(Progress::Waiting) if !upgrade.stream_mut().is_some_and(|stream| stream.blocked) => return,
+            Ok(Progress::Waiting) if !upgrade.stream_mut().is_some_and(|stream| stream.blocked) => {
+                return false;
+            }
             Ok(Progress::Waiting | Progress::Enough) => {}
             Err(_) => {
                 assert!(
                     matches!(upgrade.proceed(), Ok(Progress::Waiting)),
                     "after its end, it waits for ever"
                 );
-                return;
+                return false;
             }
         }
     }

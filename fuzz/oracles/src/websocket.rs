@@ -25,7 +25,15 @@ const READS: usize = 64;
 #[derive(Debug, Arbitrary)]
 enum Plan {
     /// A peer that says what it likes.
-    Hostile { client: bool, reading: Pace, writing: Pace, ends: bool, limit: u16, changing: bool },
+    Hostile {
+        client: bool,
+        reading: Pace,
+        writing: Pace,
+        ends: bool,
+        limit: u16,
+        changing: bool,
+        deaf_after: Option<u8>,
+    },
     /// Two that mean well.
     Honest { to_server: Pace, to_client: Pace, max_unsent: u16 },
 }
@@ -64,14 +72,17 @@ pub fn websocket(input: &[u8]) {
     let mut input = Unstructured::new(input);
     let Ok(plan) = Plan::arbitrary(&mut input) else { return };
     match plan {
-        Plan::Hostile { client, reading, writing, ends, limit, changing } => {
+        Plan::Hostile { client, reading, writing, ends, limit, changing, deaf_after } => {
             let mut said = Vec::new();
             while !input.is_empty() && said.len() < 1 << 18 {
                 let Ok(piece) = Piece::arbitrary(&mut input) else { break };
                 // A client is to mask, and a server not to.
                 piece.say(!client, &mut said);
             }
-            hostile(&said, client, (reading, writing), ends, usize::from(limit), changing);
+            let deaf_after = deaf_after.map_or(usize::MAX, usize::from);
+            let mut stream = Script::new(said, reading, writing);
+            (stream.ends, stream.deaf_after) = (ends, deaf_after);
+            hostile(stream, client, usize::from(limit), changing);
         }
         Plan::Honest { to_server, to_client, max_unsent } => {
             honest(&mut input, to_server, to_client, usize::from(max_unsent));
@@ -138,13 +149,17 @@ enum Ending {
     Violation(Violation),
 }
 
-fn hostile(said: &[u8], client: bool, paces: (Pace, Pace), ends: bool, limit: usize, changing: bool) {
-    let heard = hear(said, client, paces, ends, limit, changing);
+fn hostile(stream: Script, client: bool, limit: usize, changing: bool) {
+    let (said, ends) = (stream.said().to_vec(), stream.ends);
+    let said = &*said;
+    let heard = hear(stream, client, limit, changing);
     if changing {
         return;
     }
-    // However it is cut, it is the same.
-    let whole = hear(said, client, (Pace::whole(), Pace::whole()), ends, limit, false);
+    // However it is cut, and whether it can be answered or not, it is the same.
+    let mut whole = Script::new(said, Pace::whole(), Pace::whole());
+    whole.ends = ends;
+    let whole = hear(whole, client, limit, false);
     assert_eq!(heard.frames, whole.frames, "it depends on how it is cut");
     // After the close frame, the end is there once the answer to it has left.
     if !matches!(heard.frames.last(), Some(Frame::Close(_))) {
@@ -167,16 +182,7 @@ fn hostile(said: &[u8], client: bool, paces: (Pace, Pace), ends: bool, limit: us
 }
 
 /// Reads until there is no more.
-fn hear(
-    said: &[u8],
-    client: bool,
-    (reading, writing): (Pace, Pace),
-    ends: bool,
-    limit: usize,
-    changing: bool,
-) -> Heard {
-    let mut stream = Script::new(said, reading, writing);
-    stream.ends = ends;
+fn hear(stream: Script, client: bool, limit: usize, changing: bool) -> Heard {
     if client {
         read(client_of(stream), limit, changing)
     } else {
@@ -233,12 +239,13 @@ fn read<S: Read + Write + Scripted>(mut socket: WebSocket<S>, limit: usize, chan
             break;
         }
     }
-    answers(&socket.stream_mut().script().written, &frames);
+    let script = socket.stream_mut().script();
+    answers(&script.written, script.deaf_after, &frames);
     Heard { frames, ending }
 }
 
 /// What was written back: pongs for the pings that came, in their order, and one close frame.
-fn answers(written: &[u8], frames: &[Frame]) {
+fn answers(written: &[u8], deaf_after: usize, frames: &[Frame]) {
     let pings: Vec<_> = frames
         .iter()
         .filter_map(|frame| match frame {
@@ -248,6 +255,11 @@ fn answers(written: &[u8], frames: &[Frame]) {
         .collect();
     let (mut place, mut next, mut closes) = (0, 0, 0);
     while place < written.len() {
+        let rest = written.len() - place;
+        if written.len() == deaf_after && (rest < 2 || rest < 6 + usize::from(written[place + 1] & 0x7f)) {
+            // The last one did not get through.
+            break;
+        }
         let (opcode, length) = (written[place], usize::from(written[place + 1] & 0x7f));
         let masked = written[place + 1] & 0x80 != 0;
         let (mask, begin) = match masked {

@@ -60,6 +60,8 @@ pub(crate) struct Script {
     pub(crate) ends: bool,
     pub(crate) written: Vec<u8>,
     pub(crate) writing: Pace,
+    /// How many bytes the peer takes before it is gone, though what it has said is there to be read.
+    pub(crate) deaf_after: usize,
     /// Whether it could not do something that it will be able to do later.
     pub(crate) blocked: bool,
     /// Calls of any kind, and those that read.
@@ -78,11 +80,17 @@ impl Script {
             ends: false,
             written: vec![],
             writing,
+            deaf_after: usize::MAX,
             blocked: false,
             calls: 0,
             reads: 0,
             interruptions: false,
         }
+    }
+
+    /// All that the peer says.
+    pub(crate) fn said(&self) -> &[u8] {
+        &self.incoming
     }
 
     /// How much of what the peer has said is still to be read.
@@ -121,7 +129,11 @@ impl Read for Script {
 
 impl Write for Script {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.step(false, bytes.len())?;
+        let room = self.deaf_after - self.written.len();
+        if room == 0 {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let length = self.step(false, bytes.len().min(room))?;
         self.written.extend_from_slice(&bytes[..length]);
         Ok(length)
     }
