@@ -40,6 +40,8 @@ const WALL: u64 = 1_795_372_174_071;
 /// Longer than from any clock to those times.
 const ALL_TIMES: Duration = Duration::from_secs(1 << 40);
 const PEERS: usize = 4;
+/// A time, counted from the first, that no client of the input signs.
+const UNUSED: u8 = 255;
 /// Bytes of messages in one world.
 const MAX_BYTES: usize = 1 << 17;
 
@@ -278,7 +280,7 @@ fn hostile_clients(setting: &ServerSetting, input: &mut Unstructured<'_>) {
             }
             ServerAct::Requests(peer) => bytes += say(&peers, peer, REQUEST.as_bytes()),
             ServerAct::Proves { peer, who, at } => {
-                bytes += say(&peers, peer, &text_frame(&proof(who, at), true))
+                bytes += say(&peers, peer, &text_frame(&proof(who, at % UNUSED), true))
             }
             ServerAct::Talks { peer, word } => bytes += say(&peers, peer, &text_frame(&word.text(), true)),
             ServerAct::SaysAnything { peer, bytes: Few(anything) } => bytes += say(&peers, peer, &anything),
@@ -337,6 +339,32 @@ fn hostile_clients(setting: &ServerSetting, input: &mut Unstructured<'_>) {
         for (place, address) in addresses.iter().enumerate() {
             assert!(!addresses[..place].contains(address), "two have one address");
         }
+    }
+    // When all have left, nothing of them is in the way of others.
+    drop(peers);
+    told.waits(patience(bytes));
+    let attached: Vec<_> = (0..PEERS - 1)
+        .map(|_| {
+            let (ours, theirs) = Stream::pair(Behaviour::default(), Behaviour::default());
+            handle.attach(theirs, SocketAddr::from(([192, 0, 2, 7], 1_024))).expect("a place is free");
+            ours
+        })
+        .collect();
+    told.waits(patience(bytes));
+    drop(attached);
+    told.waits(patience(bytes));
+    for who in 0..3 {
+        let (ours, theirs) = Stream::pair(Behaviour::default(), Behaviour::default());
+        listener.push(theirs, SocketAddr::from(([192, 0, 2, 7], 1_024)));
+        ours.say(REQUEST.as_bytes());
+        told.waits(patience(bytes));
+        ours.say(&text_frame(&proof(who, UNUSED), true));
+        Sim::run(patience(bytes));
+        let address = WALLETS[usize::from(who)].address();
+        let welcome = setting.proofs_hold && matches!(setting.check, Check::None | Check::Allows);
+        assert_eq!(handle.client(&address).is_some(), welcome, "an honest client");
+        drop(ours);
+        told.waits(patience(bytes));
     }
     told.closes(&handle, patience(bytes));
 }
@@ -465,6 +493,17 @@ impl Told {
             ServerEvent::Error(_) => {}
             ServerEvent::Close => self.closed = true,
             other => panic!("an event that is not known: {other:?}"),
+        }
+    }
+
+    /// A second goes by, in which the program takes what it is told.
+    fn waits(&mut self, patience: usize) {
+        for _ in 0..8 {
+            Sim::run(patience);
+            while self.take() {
+                Sim::run(patience);
+            }
+            Sim::pass(millis(250), patience);
         }
     }
 

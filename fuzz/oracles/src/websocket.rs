@@ -32,7 +32,7 @@ enum Plan {
         ends: bool,
         limit: u16,
         changing: bool,
-        deaf_after: Option<u8>,
+        deaf_after: u8,
     },
     /// Two that mean well.
     Honest { to_server: Pace, to_client: Pace, max_unsent: u16 },
@@ -44,6 +44,7 @@ pub(crate) enum Piece {
     Frame { opcode: u8, flags: u8, length: u16, stated: Stated, mask: [u8; 4], fill: u8 },
     Text { last: bool, text: Few },
     Close { code: u16, reason: Few },
+    Ping(Few),
     Bytes(Few),
 }
 
@@ -79,7 +80,8 @@ pub fn websocket(input: &[u8]) {
                 // A client is to mask, and a server not to.
                 piece.say(!client, &mut said);
             }
-            let deaf_after = deaf_after.map_or(usize::MAX, usize::from);
+            // Every fourth peer goes away early.
+            let deaf_after = if deaf_after < 64 { usize::from(deaf_after) } else { usize::MAX };
             let mut stream = Script::new(said, reading, writing);
             (stream.ends, stream.deaf_after) = (ends, deaf_after);
             hostile(stream, client, usize::from(limit), changing);
@@ -104,6 +106,7 @@ impl Piece {
             Self::Text { last, text: Few(text) } => {
                 (u8::from(*last) << 7 | 1, text.clone(), &Stated::Shortest, Some([7; 4]))
             }
+            Self::Ping(Few(payload)) => (0x89, payload.clone(), &Stated::Shortest, Some([0; 4])),
             Self::Close { code, reason: Few(reason) } => {
                 let mut payload = code.to_be_bytes().to_vec();
                 payload.extend_from_slice(reason);
