@@ -343,10 +343,10 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
                 let mut kind = None;
-                while let Some(key) = fields.next_key::<Key>()? {
-                    match key {
-                        Key::Type => kind = Some(fields.next_value()?),
-                        Key::Other => drop(fields.next_value::<IgnoredAny>()?),
+                while let Some(key) = fields.next_key::<&RawValue>()? {
+                    match is_type(key) {
+                        true => kind = Some(fields.next_value()?),
+                        false => drop(fields.next_value::<IgnoredAny>()?),
                     }
                 }
                 Ok(Envelope { kind })
@@ -356,26 +356,16 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
     }
 }
 
-enum Key {
-    Type,
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Name;
-        impl Visitor<'_> for Name {
-            type Value = Key;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-
-            fn visit_bytes<E>(self, name: &[u8]) -> Result<Key, E> {
-                Ok(if name == b"type" { Key::Type } else { Key::Other })
-            }
+/// Whether a key, as it is written, says `type`.
+///
+/// It is read raw, since JSON allows lone surrogates in a key and a Rust string does not; and unlike as bytes, which
+/// would let control characters through.
+fn is_type(key: &RawValue) -> bool {
+    match key.get() {
+        r#""type""# => true,
+        escaped if escaped.contains('\\') => {
+            serde_json::from_str::<String>(escaped).is_ok_and(|key| key == "type")
         }
-        // As bytes, since JSON allows lone surrogates in a key and a Rust string does not.
-        deserializer.deserialize_bytes(Name)
+        _ => false,
     }
 }

@@ -138,6 +138,25 @@ fn a_frame_that_is_not_json_is_reported_and_the_connection_goes_on() {
 }
 
 #[test]
+fn a_control_character_makes_a_text_no_json_wherever_it_stands() {
+    for json in [
+        "{\"na\u{0}me\":1}",
+        "{\"\u{1f}\":1}",
+        "{\"a\\u0062\n\":1}",
+        "{\"ty\u{0}pe\":\"error\"}",
+        "{\"type\u{0}\":1,\"type\":\"greeting\"}",
+        "{\"type\":\"gree\u{0}ting\"}",
+        "{\"body\":{\"na\u{0}me\":1}}",
+        "[{\"na\u{0}me\":1}]",
+        "\"\u{0}\"",
+    ] {
+        assert!(Message::parse(json).is_err(), "{json:?}");
+    }
+    // Beyond them, JSON allows everything; and an escape may say anything.
+    assert_eq!(message("{\"\u{7f}\u{80}\":1,\"\\u0000\":2,\"type\":\"greeting\"}").kind(), Some("greeting"));
+}
+
+#[test]
 fn nesting_costs_no_stack_however_deep_it_is() {
     const DEPTH: usize = 100_000;
     let (open, close) = ("[".repeat(DEPTH), "]".repeat(DEPTH));

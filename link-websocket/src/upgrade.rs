@@ -261,7 +261,7 @@ impl<S: Read + Write> ClientUpgrade<S> {
     /// # Errors
     /// When the request is not one for a WebSocket, as [`request`] makes them.
     pub fn new(stream: S, request: Request) -> Result<Self, InvalidRequest> {
-        ClientHandshake::start(Rationed::new(stream), request, Some(config()))
+        ClientHandshake::start(Rationed::answering(stream), request, Some(config()))
             .map(|upgrade| Self(Some(upgrade)))
             .map_err(|error| InvalidRequest(error.to_string()))
     }

@@ -102,7 +102,10 @@ impl<S: Read + Write> WebSocket<S> {
             });
         }
         self.inner.get_mut().replenish();
-        match self.inner.read() {
+        self.inner.get_mut().answers = true;
+        let read = self.inner.read();
+        self.inner.get_mut().answers = false;
+        match read {
             Ok(message) => self.incoming(message),
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                 match self.inner.get_ref().is_used_up() {

@@ -1,4 +1,4 @@
-//! The server's half of the HTTP upgrade: what it takes, what it answers, and what it makes of pieces.
+//! The HTTP upgrade: what each half takes, what it answers, and what it makes of pieces.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -13,7 +13,11 @@ use std::{
     io::{self, Read, Write},
 };
 
-use link_websocket::{MAX_HEAD, NotUpgraded, Progress, ServerUpgrade};
+use link_core::Frame;
+use link_websocket::{
+    ClientUpgrade, Incoming, MAX_HEAD, NotUpgraded, Progress, ServerUpgrade, WebSocket, http::HeaderValue,
+    request,
+};
 
 const HONEST: &str = "GET /link?x=1 HTTP/1.1\r\nHost: localhost:3793\r\nConnection: keep-alive, Upgrade\r\n\
                       Upgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -192,4 +196,84 @@ fn who_leaves_in_the_middle_is_gone_and_not_answered() {
     stream.ended = true;
     let error = outcome(&mut stream).unwrap_err();
     assert_eq!((error.answer(), error), (None, NotUpgraded::Ended));
+}
+
+/// A client, whose request goes to `stream`, up to its end.
+fn client(stream: Stream) -> Result<Option<WebSocket<Stream>>, String> {
+    let mut request = request("ws://localhost:3793/").unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Key", HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+    let mut upgrade = ClientUpgrade::new(stream, request).unwrap();
+    for _ in 0..2 * MAX_HEAD {
+        match upgrade.proceed().map_err(|error| error.to_string())? {
+            Progress::Done(socket) => return Ok(Some(socket)),
+            Progress::Waiting if upgrade.stream_mut().unwrap().pieces.is_empty() => return Ok(None),
+            Progress::Waiting | Progress::Enough => {}
+        }
+    }
+    panic!("it never ends");
+}
+
+fn honest_answer() -> String {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
+    )
+}
+
+#[test]
+fn an_answer_may_come_in_any_pieces() {
+    let long = honest_answer().replace("Upgrade:", &format!("X-Filling: {}\r\nUpgrade:", "x".repeat(5_000)));
+    for answer in [honest_answer(), long] {
+        // A frame right behind it is not lost.
+        let bytes = [answer.as_bytes(), b"\x81\x02hi"].concat();
+        for size in [1, 2, 3, 100, answer.len() - 1, answer.len() + 1, bytes.len()] {
+            let stream = Stream::of(bytes.chunks(size).map(<[u8]>::to_vec));
+            let mut socket = client(stream).unwrap().unwrap_or_else(|| panic!("pieces of {size}"));
+            let frame = (0..10).find_map(|_| match socket.read(2) {
+                Incoming::Frame(frame) => Some(frame),
+                _ => None,
+            });
+            assert_eq!(frame, Some(Frame::Text("hi".into())), "pieces of {size}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_answer_is_noticed_before_its_end() {
+    for answer in [
+        "\u{15}\u{3}\u{3}",
+        "SSH-2.0-OpenSSH",
+        "HTTP/1.1 nonsense\r\n\r\n",
+        "HTTP/1.1 408 Request Timeout\r\n\r\n",
+    ] {
+        for size in [1, 1000] {
+            let stream = Stream::of(answer.as_bytes().chunks(size).map(<[u8]>::to_vec));
+            assert!(client(stream).is_err(), "{answer:?}");
+        }
+    }
+    let endless = Stream::of(vec![b"HTTP/1.1 101 X\r\nX: ".to_vec(), vec![b'x'; 1 << 20]]);
+    assert!(client(endless).is_err());
+    let mut half = Stream::whole(&honest_answer()[..40]);
+    half.ended = true;
+    assert!(client(half).is_err());
+}
+
+#[test]
+fn a_stream_that_takes_nothing_for_good_ends_the_upgrade() {
+    struct Blind;
+    impl Read for Blind {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+    impl Write for Blind {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Ok(0)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut upgrade = ClientUpgrade::new(Blind, request("ws://localhost:3793/").unwrap()).unwrap();
+    assert!(upgrade.proceed().is_err());
 }
