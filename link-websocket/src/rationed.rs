@@ -60,10 +60,13 @@ impl Answer {
         // An end may straddle two pieces: an empty line, with or without its CR.
         let seen = self.bytes.len().saturating_sub(2);
         self.bytes.extend_from_slice(piece);
+        // tungstenite passes over empty lines in front.
+        let begin = self.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let seen = seen.max(begin);
         let fresh = self.bytes.get(seen..).unwrap_or_default();
         let ends =
             fresh.windows(2).any(|two| two == b"\n\n") || fresh.windows(3).any(|three| three == b"\n\r\n");
-        let is_http = self.bytes.iter().zip(b"HTTP/1.").all(|(byte, expected)| byte == expected);
+        let is_http = self.bytes.iter().skip(begin).zip(b"HTTP/1.").all(|(byte, expected)| byte == expected);
         self.whole = piece.is_empty() || ends || !is_http || self.bytes.len() > MAX_HEAD;
     }
 }

@@ -223,7 +223,8 @@ fn honest_answer() -> String {
 #[test]
 fn an_answer_may_come_in_any_pieces() {
     let long = honest_answer().replace("Upgrade:", &format!("X-Filling: {}\r\nUpgrade:", "x".repeat(5_000)));
-    for answer in [honest_answer(), long] {
+    let late = format!("\r\n\r\n{}", honest_answer());
+    for answer in [honest_answer(), long, late] {
         // A frame right behind it is not lost.
         let bytes = [answer.as_bytes(), b"\x81\x02hi"].concat();
         for size in [1, 2, 3, 100, answer.len() - 1, answer.len() + 1, bytes.len()] {

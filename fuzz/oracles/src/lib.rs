@@ -24,6 +24,7 @@ mod sim;
 mod upgrade;
 mod websocket;
 mod wire;
+mod world;
 
 pub use admission::admission;
 pub use connection::connection;
@@ -33,12 +34,13 @@ pub use identity::identity;
 pub use reconnect::reconnect;
 pub use upgrade::upgrade;
 pub use websocket::websocket;
+pub use world::world;
 
 /// An oracle.
 pub type Target = fn(&[u8]);
 
 /// Every oracle, by the name of its target.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("decoding", decoding),
     ("identity", identity),
     ("connection", connection),
@@ -47,4 +49,5 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("upgrade", upgrade),
     ("websocket", websocket),
     ("driver", driver),
+    ("world", world),
 ];

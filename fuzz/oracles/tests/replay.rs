@@ -35,7 +35,7 @@ macro_rules! targets {
     };
 }
 
-targets! { decoding identity connection admission reconnect upgrade websocket driver }
+targets! { decoding identity connection admission reconnect upgrade websocket driver world }
 
 fn replay_corpus(name: &str, target: Target) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(name);
