@@ -159,6 +159,8 @@ impl Server {
         let replaced = client.turn(now, &mut self.admission);
         if client.gone {
             self.clients.remove(&token);
+            // Once more does no harm: numbers are never used again.
+            self.admission.release(id(token));
         } else {
             if client.more {
                 self.ready.insert(token);
@@ -357,11 +359,10 @@ impl Client {
                     println!("server   {number} not answered: {misuse}");
                 }
             }
-            Event::Closed { reason } => {
-                // Who is refused is not talked about: anybody could make us talk without end.
-                if self.known {
-                    println!("server   {number} is gone: {reason}");
-                }
+            // Its address is free from here on. A stranger keeps its place until its socket is closed, and is not talked
+            // about: anybody could make us talk without end.
+            Event::Closed { reason } if self.known => {
+                println!("server   {number} is gone: {reason}");
                 admission.release(self.id);
             }
             _ => {}

@@ -189,6 +189,7 @@ macro_rules! conformance {
                 a_server_is_a_stream_or_a_source_of_sessions_and_not_both
                 closing_the_server_ends_its_sessions
                 a_replaced_session_ends_and_does_not_hold_up_its_successor
+                a_program_that_is_slow_to_accept_gets_sessions_in_the_order_of_their_lines
                 only_who_is_let_in_becomes_a_session;
             reconnecting:
                 a_client_may_start_before_its_server

@@ -209,3 +209,44 @@ pub async fn only_who_is_let_in_becomes_a_session<R: Runtime>() {
     client.close().soon::<R>().await;
     server.close().soon::<R>().await;
 }
+
+pub async fn a_program_that_is_slow_to_accept_gets_sessions_in_the_order_of_their_lines<R: Runtime>() {
+    let mut server = server::<R>().event_capacity(1).bind().await.unwrap();
+    let at = server.local_address().unwrap();
+    let builder = client(&server);
+    let (first, session) = join(builder.connect(), server.accept()).soon::<R>().await;
+    let strangers = script(move || (RawPeer::open(at), RawPeer::open(at), RawPeer::open(at)));
+    let (mut filler, mut old, mut new) = strangers.soon::<R>().await;
+    until::<R>(|| server.stats().unauthenticated == 3).await;
+
+    // One session fills the queue, and a second one waits for room when its client is back with another line.
+    let wallet = wallet();
+    let address = wallet.address();
+    let login = script(move || {
+        filler.send(&raw::authenticate(&self::wallet(), raw::unix_millis()));
+        filler.text();
+        old.send(&raw::authenticate(&wallet, raw::unix_millis()));
+        old.text();
+        (filler, old, wallet)
+    });
+    let (filler, old, wallet) = login.soon::<R>().await;
+    let proof = raw::authenticate(&wallet, raw::unix_millis() + 1);
+    let back = script(move || {
+        new.send(&proof);
+        new.text();
+        new
+    });
+    pause::<R>(A_WHILE).await;
+    assert_eq!(server.client(&address), None, "the session before has yet to be handed out");
+    let taken = async {
+        let filling = server.accept().await.unwrap();
+        let before = server.accept().await.unwrap();
+        let after = server.accept().await.unwrap();
+        assert_eq!([before.address(), after.address()], [address; 2]);
+        assert!(before.close_reason().is_some() && after.close_reason().is_none());
+        (filling, after)
+    };
+    let (new, taken) = join(back, taken).soon::<R>().await;
+    drop((first, session, filler, old, new, taken));
+    server.close().soon::<R>().await;
+}

@@ -122,7 +122,8 @@ impl Target {
         // What stands before an `@` may be a password.
         let shown = match (url.split_once("://"), url.rsplit_once('@')) {
             (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
-            _ => url.to_owned(),
+            (None, Some((_, rest))) => format!("…@{rest}"),
+            (_, None) => url.to_owned(),
         };
         let bad = |reason: &str| DialError::Target { target: shown.clone(), reason: reason.into() };
         let uri: Uri = url.parse().map_err(|error: InvalidUri| {

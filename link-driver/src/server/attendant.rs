@@ -37,8 +37,8 @@ pub(super) struct ServerAttendant {
     evicted: Option<oneshot::Receiver<CloseReason>>,
     /// Kept until the program has been told of our end.
     telling: Option<oneshot::Sender<Infallible>>,
-    /// We ended before the program had heard of our predecessor's end. Our end is not told before that, or a
-    /// successor of ours could be told of too early.
+    /// We ended before the program had heard of our predecessor's end. Until it has, `telling` is kept, or a successor of
+    /// ours could be told of too early.
     predecessor: Option<Told>,
     /// The address that we had, if we were admitted.
     had: Option<Address>,
@@ -158,8 +158,8 @@ impl ServerAttendant {
     fn ended(&mut self, reason: CloseReason) {
         let stage = std::mem::replace(&mut self.stage, Stage::Ended);
         if let Stage::Authenticated(peer) | Stage::Admitted(peer) | Stage::Succeeding { peer, .. } = &stage {
-            // From here on the address is free, and lookups do not find us. (A stranger has its place for as long as it has
-            // a socket, which its farewell is part of.)
+            // From here on the address is free, and lookups do not find us. (A stranger has its place until its
+            // task is done: it has a socket until after its farewell.)
             self.shared.registry.end(peer);
             self.had = Some(peer.address());
         }
@@ -172,8 +172,6 @@ impl ServerAttendant {
                 peer.set_connected(false);
                 if let Program::Sessions { session: Some(OpenSession { ended, .. }), .. } = &self.program {
                     let _ = ended.set(reason.clone());
-                    // A session that is read slowly does not hold up its successor.
-                    self.telling = None;
                 }
                 return self.tell(ServerEvent::Disconnected(peer, reason));
             }
@@ -285,6 +283,9 @@ impl Attendant for ServerAttendant {
             Program::Sessions { arrivals, session } => {
                 ready!(arrivals.poll_sent(cx));
                 if let Some(session) = session {
+                    // The program has the session, or will have it before any later one; how slowly it reads that does not
+                    // hold up a successor.
+                    self.telling = None;
                     ready!(session.messages.poll_sent(cx));
                 }
             }
@@ -331,7 +332,7 @@ impl Attendant for ServerAttendant {
         let Some(evicted) = &mut self.evicted else { return Poll::Pending };
         let eviction = ready!(Pin::new(evicted).poll(cx));
         self.evicted = None;
-        // An error means that the registry has let go of us already, since we have ended.
+        // There is no error while we live: the registry keeps the other end until we let go of it.
         eviction.map_or(Poll::Pending, Poll::Ready)
     }
 
@@ -340,7 +341,7 @@ impl Attendant for ServerAttendant {
     }
 }
 
-/// However the task ends, it is told and counted, and nothing stays behind in the registry.
+/// However the task ends, it is counted, told as far as there is room, and nothing stays behind in the registry.
 impl Drop for ServerAttendant {
     fn drop(&mut self) {
         if !matches!(self.stage, Stage::Ended) {
