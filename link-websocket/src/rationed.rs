@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use crate::upgrade::MAX_HEAD;
+use crate::upgrade::{MAX_HEAD, has_empty_line};
 
 /// Reads for one frame. (A message may take more, and tungstenite would join fragments for as long as there are any.)
 const RATION: u32 = 64;
@@ -64,8 +64,7 @@ impl Answer {
         let begin = self.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let seen = seen.max(begin);
         let fresh = self.bytes.get(seen..).unwrap_or_default();
-        let ends =
-            fresh.windows(2).any(|two| two == b"\n\n") || fresh.windows(3).any(|three| three == b"\n\r\n");
+        let ends = has_empty_line(fresh);
         let is_http = self.bytes.iter().skip(begin).zip(b"HTTP/1.").all(|(byte, expected)| byte == expected);
         self.whole = piece.is_empty() || ends || !is_http || self.bytes.len() > MAX_HEAD;
     }

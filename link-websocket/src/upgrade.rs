@@ -159,8 +159,7 @@ impl ServerUpgrade {
             return Err(NotUpgraded::HeadTooLarge);
         }
         let fresh = self.head.get(seen..).unwrap_or_default();
-        let ends =
-            fresh.windows(2).any(|two| two == b"\n\n") || fresh.windows(3).any(|three| three == b"\n\r\n");
+        let ends = has_empty_line(fresh);
         // Not each time, or a request in thousands of pieces would be read thousands of times.
         if begins || ends {
             self.attempts = self.attempts.saturating_add(u8::from(ends));
@@ -199,6 +198,11 @@ impl ServerUpgrade {
         }
         Ok(Progress::Done(()))
     }
+}
+
+/// Whether there is an empty line, with or without its CR: the end of an HTTP head.
+pub(crate) fn has_empty_line(bytes: &[u8]) -> bool {
+    bytes.windows(2).any(|two| two == b"\n\n") || bytes.windows(3).any(|three| three == b"\n\r\n")
 }
 
 /// What a server answers to a request for a WebSocket: for an HTTP server that upgrades by itself, and hands the

@@ -6,8 +6,6 @@
 //! - `registry`: who is there; the only state that connections share.
 //! - `stats`: what is counted, for metrics.
 //! - `peer`: a program's hold on one client; `session`: the same, with its messages.
-//!
-//! [`Attendant`]: crate::line::Attendant
 
 mod accept;
 mod attendant;
