@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::future::{join, join_all};
 use link_driver::{
-    CloseReason, Runtime, ServerEvent, Violation,
+    CloseReason, Runtime, ServerEvent, ServerStats, Violation,
     rustls::{
         ClientConfig, ClientConnection, RootCertStore, StreamOwned,
         pki_types::{CertificateDer, pem::PemObject},
@@ -278,10 +278,13 @@ pub async fn thousands_of_idle_sockets_harm_nobody<R: Runtime>() {
         }
     };
     let (idle, ()) = join(idle, beside).soon::<R>().await;
-    // Half of them had no place; the others are gone by the deadline, though they are all still there.
-    until::<R>(|| echo.handle.stats().unauthenticated == 0).await;
+    // Half of them had no place; the others are gone by the deadline, though they are all still there. (Some come late: a
+    // system whose queue is full lets a connection seem open to its client, and hands it over seconds later.)
+    let gone =
+        |stats: &ServerStats| stats.turned_away.values().sum::<u64>() + stats.rejected.values().sum::<u64>();
+    until::<R>(|| gone(&echo.handle.stats()) >= IDLE as u64).await;
     let stats = echo.handle.stats();
-    assert_eq!(stats.turned_away.values().sum::<u64>() + stats.rejected.values().sum::<u64>(), IDLE as u64);
+    assert_eq!((gone(&stats), stats.unauthenticated), (IDLE as u64, 0));
     assert!(stats.accepted > (IDLE / 2) as u64, "{stats:?}");
     bystander.notices_nothing().await;
     let builder = client(&echo.handle);
