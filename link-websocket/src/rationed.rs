@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use crate::upgrade::{MAX_HEAD, has_empty_line};
+use crate::upgrade::{MAX_HEAD, behind_empty_line};
 
 /// Reads for one frame. (A message may take more, and tungstenite would join fragments for as long as there are any.)
 const RATION: u32 = 64;
@@ -54,9 +54,14 @@ impl<S> Rationed<S> {
     }
 }
 
+/// An HTTP answer is longer than [`MAX_HEAD`].
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP answer is too long")]
+pub(crate) struct HeadTooLarge;
+
 impl Answer {
-    /// Whether nothing is gained by waiting for more. What is no HTTP is told so at once, and what is too long soon.
-    fn note(&mut self, piece: &[u8]) {
+    /// Notes what has come. Once nothing is gained by waiting for more, it is whole: what is no HTTP is told so at once.
+    fn note(&mut self, piece: &[u8]) -> Result<(), HeadTooLarge> {
         // An end may straddle two pieces: an empty line, with or without its CR.
         let seen = self.bytes.len().saturating_sub(2);
         self.bytes.extend_from_slice(piece);
@@ -64,9 +69,13 @@ impl Answer {
         let begin = self.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let seen = seen.max(begin);
         let fresh = self.bytes.get(seen..).unwrap_or_default();
-        let ends = has_empty_line(fresh);
+        let end = behind_empty_line(fresh).map(|behind| seen.saturating_add(behind));
         let is_http = self.bytes.iter().skip(begin).zip(b"HTTP/1.").all(|(byte, expected)| byte == expected);
-        self.whole = piece.is_empty() || ends || !is_http || self.bytes.len() > MAX_HEAD;
+        if is_http && end.unwrap_or(self.bytes.len()) > MAX_HEAD {
+            return Err(HeadTooLarge);
+        }
+        self.whole = piece.is_empty() || end.is_some() || !is_http;
+        Ok(())
     }
 }
 
@@ -80,7 +89,8 @@ impl<S: Read> Rationed<S> {
         while !answer.whole {
             let mut piece = [0; PIECE];
             let read = self.read_stream(&mut piece)?;
-            answer.note(piece.get(..read).unwrap_or_default());
+            let noted = answer.note(piece.get(..read).unwrap_or_default());
+            noted.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
         }
         let read = answer.bytes.as_slice().read(buffer)?;
         answer.bytes.drain(..read);

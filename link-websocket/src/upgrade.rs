@@ -20,11 +20,11 @@ use tungstenite::{
 };
 
 use crate::{
-    rationed::Rationed,
+    rationed::{HeadTooLarge, Rationed},
     websocket::{WebSocket, config},
 };
 
-/// The longest HTTP request that a server hears: 16 KiB.
+/// The longest HTTP head that is heard, of a request as of an answer: 16 KiB.
 pub const MAX_HEAD: usize = 16 << 10;
 /// Bytes of it read at a time.
 const PIECE: usize = 1 << 10;
@@ -159,7 +159,7 @@ impl ServerUpgrade {
             return Err(NotUpgraded::HeadTooLarge);
         }
         let fresh = self.head.get(seen..).unwrap_or_default();
-        let ends = has_empty_line(fresh);
+        let ends = behind_empty_line(fresh).is_some();
         // Not each time, or a request in thousands of pieces would be read thousands of times.
         if begins || ends {
             self.attempts = self.attempts.saturating_add(u8::from(ends));
@@ -200,9 +200,13 @@ impl ServerUpgrade {
     }
 }
 
-/// Whether there is an empty line, with or without its CR: the end of an HTTP head.
-pub(crate) fn has_empty_line(bytes: &[u8]) -> bool {
-    bytes.windows(2).any(|two| two == b"\n\n") || bytes.windows(3).any(|three| three == b"\n\r\n")
+/// The place behind the first empty line, with or without its CR: the end of an HTTP head.
+pub(crate) fn behind_empty_line(bytes: &[u8]) -> Option<usize> {
+    (0..bytes.len()).find_map(|at| match bytes.get(at..)? {
+        [b'\n', b'\n', ..] => Some(at.saturating_add(2)),
+        [b'\n', b'\r', b'\n', ..] => Some(at.saturating_add(3)),
+        _ => None,
+    })
 }
 
 /// What a server answers to a request for a WebSocket: for an HTTP server that upgrades by itself, and hands the
@@ -240,6 +244,9 @@ pub enum NotOpened {
     /// What it says is not HTTP.
     #[error("it does not answer in HTTP")]
     NoHttp,
+    /// Its answer is longer than [`MAX_HEAD`].
+    #[error("its HTTP answer has more than {MAX_HEAD} bytes")]
+    HeadTooLarge,
     /// It answers something else, or not as RFC 6455 asks for.
     #[error("{0}")]
     Refused(String),
@@ -251,6 +258,9 @@ impl NotOpened {
             Error::Protocol(ProtocolError::HttparseError(_)) => Self::NoHttp,
             Error::Protocol(ProtocolError::HandshakeIncomplete) => Self::Ended,
             Error::Io(error) if error.kind() == ErrorKind::ConnectionReset => Self::Ended,
+            Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<HeadTooLarge>()) => {
+                Self::HeadTooLarge
+            }
             other => Self::Refused(other.to_string()),
         }
     }

@@ -240,6 +240,28 @@ fn an_answer_may_come_in_any_pieces() {
 }
 
 #[test]
+fn an_answer_may_have_16_kib_however_it_is_cut() {
+    let room = MAX_HEAD - honest_answer().len() - "X-Filling: \r\n".len();
+    for (filling, fits) in [(room - 1, true), (room, true), (room + 1, false), (room + 5_000, false)] {
+        let filling = format!("X-Filling: {}\r\nUpgrade:", "x".repeat(filling));
+        let answer = honest_answer().replace("Upgrade:", &filling);
+        // What comes along behind it is not counted.
+        let bytes = [answer.as_bytes(), &[0x82, 2], b"hi".repeat(1_000).as_slice()].concat();
+        for size in [1, 13, 1_000, 1_024, 20_000] {
+            let outcome = client(Stream::of(bytes.chunks(size).map(<[u8]>::to_vec)));
+            match outcome {
+                Ok(Some(_)) => assert!(fits, "{} bytes in pieces of {size}", answer.len()),
+                Ok(None) => panic!("{} bytes in pieces of {size} never end", answer.len()),
+                Err(error) => {
+                    assert!(!fits, "{} bytes in pieces of {size}: {error}", answer.len());
+                    assert_eq!(error, "its HTTP answer has more than 16384 bytes");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_no_answer_is_noticed_before_its_end() {
     for answer in [
         "\u{15}\u{3}\u{3}",

@@ -19,6 +19,8 @@ use crate::wire::{Pace, Script};
 
 /// No stream takes more turns than this.
 const TURNS: usize = 1_000_000;
+/// More turns than a pace has steps.
+const ROUND: usize = 32;
 /// A read for one frame, and what a socket of its own writes with it.
 const READS: usize = 64;
 
@@ -353,32 +355,36 @@ struct Wire(Rc<RefCell<Way>>);
 struct Way {
     under_way: VecDeque<u8>,
     pace: Pace,
+    /// Bytes that were put in or taken out, ever.
+    moved: usize,
 }
 
 impl Wire {
     fn new(pace: Pace) -> Self {
-        Self(Rc::new(RefCell::new(Way { under_way: VecDeque::new(), pace })))
+        Self(Rc::new(RefCell::new(Way { under_way: VecDeque::new(), pace, moved: 0 })))
     }
 }
 
 impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Way { under_way, pace } = &mut *self.0.borrow_mut();
+        let Way { under_way, pace, moved } = &mut *self.0.borrow_mut();
         let there = under_way.len().min(buffer.len());
         if there == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
         let length = no_interruption(pace.step(there))?;
         under_way.read_exact(&mut buffer[..length])?;
+        *moved += length;
         Ok(length)
     }
 }
 
 impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Way { under_way, pace } = &mut *self.0.borrow_mut();
+        let Way { under_way, pace, moved } = &mut *self.0.borrow_mut();
         let length = no_interruption(pace.step(bytes.len()))?;
         under_way.extend(&bytes[..length]);
+        *moved += length;
         Ok(length)
     }
 
@@ -467,12 +473,15 @@ fn honest(input: &mut Unstructured<'_>, to_server: Pace, to_client: Pace, max_un
             turn(&what, &mut server, &mut by_server, &mut by_client, max_unsent);
         }
     }
-    // In the end all of it has arrived.
-    for _ in 0..TURNS {
+    // In the end all of it has arrived, however slowly: something moves in every round of the paces.
+    let (mut moved, mut still) = (0, 0);
+    while still < ROUND {
         let flushed = [client.flush(), server.flush()].map(|flushed| flushed.is_ok_and(|all| all));
         let heard = hear_one(&mut client, &mut by_client, &mut by_server)
             | hear_one(&mut server, &mut by_server, &mut by_client);
         let under_way = [&up, &down].map(|wire| wire.0.borrow().under_way.len());
+        let before = core::mem::replace(&mut moved, up.0.borrow().moved + down.0.borrow().moved);
+        still = if heard || moved > before { 0 } else { still + 1 };
         if !heard && flushed == [true, true] && under_way == [0, 0] {
             break;
         }
