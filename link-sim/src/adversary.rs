@@ -6,17 +6,22 @@ use crate::{
     env::Env,
     network::{Cut, End, Parcel},
     plan::{ADVERSARY_WALLET, wallet},
+    sometimes::Mark,
 };
 
 /// How an honest proof begins.
 const PROOF: &str = r#"{"type":"authenticate""#;
-/// Wires that it holds at most.
+/// How a message of the worlds' applications begins.
+const SAID: &str = r#"{"type":"say""#;
+/// Wires that it holds at most, and one more when it relays.
 const WIRES: usize = 6;
 
 #[derive(Debug, Default)]
 pub(crate) struct Adversary {
     /// The ends that it holds.
     pub(crate) ends: Vec<End>,
+    /// Those of them between which it passes everything on: a client's, and a server's that this client never dialled.
+    relays: Vec<(End, End)>,
 }
 
 /// What every wall clock is about, in milliseconds.
@@ -29,6 +34,21 @@ impl Adversary {
 
     pub(crate) fn take(&mut self, end: End) {
         self.ends.push(end);
+    }
+
+    /// Takes a client's end and a server's, and stands between them from now on.
+    pub(crate) fn relay(&mut self, client: End, server: End) {
+        self.ends.extend([client, server]);
+        self.relays.push((client, server));
+    }
+
+    /// Where it passes on what comes to `end`.
+    fn passed_on_to(&self, end: End) -> Option<End> {
+        self.relays.iter().find_map(|(one, other)| match end {
+            _ if end == *one => Some(*other),
+            _ if end == *other => Some(*one),
+            _ => None,
+        })
     }
 
     /// One of its ends, to do something with.
@@ -49,7 +69,7 @@ impl Adversary {
         env.send(end, parcel);
     }
 
-    /// Reads and forgets what came to one of its ends.
+    /// Reads what came to one of its ends, and passes it on or forgets it.
     pub(crate) fn listen(&mut self, end: End, env: &mut Env<'_>) {
         while let Some((parcel, writer_waits)) = env.network.read(end) {
             if writer_waits {
@@ -59,17 +79,28 @@ impl Adversary {
                 self.drop_end(end, env);
                 return;
             }
+            let Some(to) = self.passed_on_to(end) else { continue };
+            let said = matches!(&parcel, Parcel::Frame(Frame::Text(text)) if text.starts_with(SAID));
+            env.marks.reach_if(said, Mark::RelayedSession);
+            for parcel in tamper(to, parcel, env) {
+                env.send(to, parcel);
+            }
         }
     }
 
     /// Lets go of an end, with or without a word.
     pub(crate) fn drop_end(&mut self, end: End, env: &mut Env<'_>) {
-        self.ends.retain(|mine| *mine != end);
-        env.cut(end.wire, Cut::Fin);
-        env.release(end);
+        let other = self.passed_on_to(end);
+        self.relays.retain(|(one, other)| end != *one && end != *other);
+        for end in core::iter::once(end).chain(other) {
+            self.ends.retain(|mine| *mine != end);
+            env.cut(end.wire, Cut::Fin);
+            env.release(end);
+        }
     }
 
     pub(crate) fn drop_all(&mut self, env: &mut Env<'_>) {
+        self.relays.clear();
         for end in core::mem::take(&mut self.ends) {
             env.cut(end.wire, Cut::Reset);
             env.release(end);

@@ -1,7 +1,7 @@
 //! Faults planted in the simulator's own host, to see that the oracle is not blind.
 //!
-//! Some invariants no host can break. They were seen broken by a change of `link-core` by hand: a second `Closed`, or a
-//! heartbeat answered after the end (`nothing-after-the-end`); a next beat at `now` (`deadlines-advance`); a close frame that
+//! Some invariants no host can break. They were seen broken by a change of `link-core` by hand: a second `Closed`
+//! (`one-terminal-event`); a heartbeat answered after the end (`nothing-after-the-end`); a next beat at `now` (`deadlines-advance`); a close frame that
 //! is passed over (`causes-have-endings`); not JSON taken for an unexpected message (`endings-have-causes`). So were others
 //! that have a canary as well: proofs unchecked for their time or their signer, an own proof taken for an answer, an identity
 //! changed by a second `authenticate` (`addresses-are-proved`); a deadline that starts anew with the proof
@@ -94,6 +94,8 @@ canaries! {
     QueuesWithoutBound = "queues-without-bound" breaks MemoryIsBounded,
     /// Loses the ticket of a client that was to be let in.
     LosesTickets = "loses-tickets" breaks EverybodyIsHeard,
+    /// Cannot bear a peer that says `null`.
+    TripsOverNull = "trips-over-null" breaks NothingPanics,
     /// Closes a session after a few seconds.
     ClosesForNoReason = "closes-for-no-reason" breaks QuietSessionsLast,
 }

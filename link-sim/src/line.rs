@@ -246,6 +246,9 @@ impl Line {
             Parcel::Frame(frame) => {
                 env.note(1, end.wire.0, || format!("{end} ◀ {}", crate::trace::shown(&frame)));
                 self.heard = self.mono;
+                if env.is_planted(Canary::TripsOverNull) {
+                    assert!(frame != Frame::Text("null".into()), "a planted fault");
+                }
                 if let Frame::Ping(payload) = &frame {
                     self.pong = Some(payload.clone());
                 }

@@ -60,6 +60,9 @@ impl Arguments {
     }
 }
 
+/// Failures that are listed at most.
+const SHOWN: usize = 20;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match (&arguments.canary, arguments.seed) {
@@ -133,8 +136,11 @@ fn run_many(options: Options, arguments: &Arguments) -> io::Result<ExitCode> {
     let report = watched(arguments, options, None);
     let took = began.elapsed();
     let mut out = io::stdout().lock();
-    for (seed, failure) in &report.failures {
+    for (seed, failure) in report.failures.iter().take(SHOWN) {
         writeln!(out, "seed {seed} FAILS: {failure}")?;
+    }
+    if report.failures.len() > SHOWN {
+        writeln!(out, "and {} more", report.failures.len().saturating_sub(SHOWN))?;
     }
     if arguments.marks {
         for mark in Mark::ALL {
@@ -162,6 +168,8 @@ fn watched(arguments: &Arguments, options: Options, until: Option<Invariant>) ->
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left") {
         bar.set_style(style);
     }
+    // A panic is told as the failure of its seed, of which `--trace` has the backtrace.
+    std::panic::set_hook(Box::new(|_| {}));
     let seeds = Seeds { from: arguments.from, count: arguments.seeds, until };
     let report = campaign(seeds, arguments.threads(), options, &|done| bar.inc(done));
     bar.finish_and_clear();

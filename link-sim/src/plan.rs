@@ -82,7 +82,7 @@ faults! {
     OnPath,
     /// Somebody connects to the servers, with proofs that were recorded, and anything else.
     Intruder,
-    /// Somebody stands where a server should be.
+    /// Somebody stands where a server should be, and makes things up or relays everything to another server.
     Impostor,
     /// Limits are tight: few places, little memory for proofs.
     TightLimits,

@@ -52,6 +52,8 @@ marks! {
     ForgottenTimeRefused = "forgotten-time-refused",
     /// Somebody got in with a proof that was made for another server.
     RelayedProofAccepted = "relayed-proof-accepted",
+    /// A message crossed a session of which somebody in the middle passes every frame on, to a server nobody dialled.
+    RelayedSession = "relayed-session",
     /// Somebody on the path made a client take its server for somebody else.
     ClientDeceived = "client-deceived",
     /// Somebody on the path made a server take a client for somebody else.

@@ -299,12 +299,16 @@ impl<'a> World<'a> {
     }
 
     fn knock(&mut self, client: usize, dial: u64) {
-        let Self { env, clients, servers, adversary, .. } = self;
+        let Self { env, clients, servers, adversary, paused, .. } = self;
         let Some(dialling) = clients.get(client).filter(|client| client.awaits(dial)) else { return };
         if env.has(Fault::Impostor) && adversary.has_room() && env.choices.once_in(4) {
             let wire = open(env, Holder::Client(client), Holder::Adversary);
             env.oracle.note_tampering(wire);
-            adversary.take(End { wire, side: Side::Server });
+            let end = End { wire, side: Side::Server };
+            match relay(servers, paused, env) {
+                Some(server) => adversary.relay(end, server),
+                None => adversary.take(end),
+            }
             env.note(13, wire.0, || format!("#{}: client {client} meets an impostor", wire.0));
             env.plan_in(Duration::from_millis(5), Due::Opened { client, dial, wire });
             return;
@@ -478,7 +482,7 @@ impl<'a> World<'a> {
 
     /// The adversary opens a connection, or says something, or ends one.
     fn move_adversary(&mut self) {
-        let Self { env, servers, adversary, .. } = self;
+        let Self { env, servers, adversary, paused, .. } = self;
         if env.calm {
             return;
         }
@@ -489,22 +493,10 @@ impl<'a> World<'a> {
             if !env.has(Fault::Intruder) || !adversary.has_room() {
                 return;
             }
-            let number = env.choices.below(servers.len() as u64) as usize;
-            let Some(server) = servers.get_mut(number).filter(|server| server.is_up()) else { return };
-            if self.paused.contains_key(&server.process()) {
-                return;
-            }
-            let wire = open(env, Holder::Adversary, Holder::Server(number));
-            env.oracle.note_tampering(wire);
-            env.note(32, wire.0, || format!("#{}: the adversary knocks at server {number}", wire.0));
-            let end = End { wire, side: Side::Client };
-            if server.accept(wire, ip_of(usize::MAX), env) {
+            if let Some(end) = knock_somewhere(servers, paused, env) {
                 adversary.take(end);
                 // It may have a proof in its hand.
                 adversary.speak(end, env);
-            } else {
-                env.release(end);
-                env.release(end.other());
             }
             return;
         }
@@ -514,6 +506,34 @@ impl<'a> World<'a> {
             _ => adversary.speak(end, env),
         }
     }
+}
+
+/// The adversary connects to a server that is there.
+fn knock_somewhere(
+    servers: &mut [Server],
+    paused: &BTreeMap<Process, Pause>,
+    env: &mut Env<'_>,
+) -> Option<End> {
+    let number = env.choices.below(servers.len() as u64) as usize;
+    let server = servers.get_mut(number).filter(|server| server.is_up())?;
+    if paused.contains_key(&server.process()) {
+        return None;
+    }
+    let wire = open(env, Holder::Adversary, Holder::Server(number));
+    env.oracle.note_tampering(wire);
+    env.note(32, wire.0, || format!("#{}: the adversary knocks at server {number}", wire.0));
+    let end = End { wire, side: Side::Client };
+    if !server.accept(wire, ip_of(usize::MAX), env) {
+        env.release(end);
+        env.release(end.other());
+        return None;
+    }
+    Some(end)
+}
+
+/// A server's door for an impostor who relays, if this one does.
+fn relay(servers: &mut [Server], paused: &BTreeMap<Process, Pause>, env: &mut Env<'_>) -> Option<End> {
+    (env.choices.below(2) == 1).then(|| knock_somewhere(servers, paused, env)).flatten()
 }
 
 fn ip_of(client: usize) -> IpAddr {

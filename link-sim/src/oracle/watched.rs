@@ -292,7 +292,8 @@ impl Watched {
         };
         let end = self.end;
         self.outputs = self.outputs.saturating_add(1);
-        oracle.check(Invariant::NothingAfterTheEnd, !self.told_the_end, || {
+        let after_the_end = self.told_the_end && !matches!(output, Output::Event(Event::Closed { .. }));
+        oracle.check(Invariant::NothingAfterTheEnd, !after_the_end, || {
             format!("{end} says {output:?} after its end")
         });
         match &output {
