@@ -49,6 +49,8 @@ pub mod strangers;
 mod support;
 pub mod tls;
 
+pub use support::raw;
+
 /// Expands to one `#[test]` for each test of the suite.
 ///
 /// The first argument is the [`Runtime`](link_driver::Runtime), the second a function that runs a future on it.

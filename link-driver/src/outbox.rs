@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use futures_channel::mpsc;
@@ -16,6 +16,9 @@ use crate::limits::Limits;
 
 /// What a queued message counts beyond its text, so that a flood of empty ones is bounded as well.
 const OVERHEAD: usize = 64;
+
+/// More commands than ever wait, but for bounds beyond reason.
+const MAX_WAITING: usize = 1 << 20;
 
 /// Why a message was not sent. Nothing of it will be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -111,17 +114,58 @@ impl Commands {
 
     /// Takes no more commands, and hands back the messages that are still waiting.
     pub(crate) fn close(&mut self) -> Vec<Message> {
-        self.commands.close();
         let mut unsent = Vec::new();
-        while let Ok(command) = self.commands.try_recv() {
+        let mut keep = |command| {
             if let Command::Send(message) = command {
                 unsent.push(message);
             }
+        };
+        // The channel keeps the last waker that it was shown for as long as the application keeps its end, and a waker keeps the
+        // memory of its task. So the last one is nobody's. (Bounded, since the application may be sending meanwhile.)
+        let mut nobody = Context::from_waker(Waker::noop());
+        for _ in 0..MAX_WAITING {
+            let Poll::Ready(Some(command)) = self.poll_next(&mut nobody) else { break };
+            keep(command);
+        }
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            keep(command);
         }
         unsent
     }
 }
 
+impl Drop for Commands {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 fn cost(message: &Message) -> usize {
     message.as_str().len().saturating_add(OVERHEAD)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Wake;
+
+    use super::*;
+
+    struct Task;
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn who_keeps_the_applications_end_does_not_keep_the_task() {
+        let (_application, mut commands) = outbox(Limits { max_message_size: 1000, max_send_queue: 1000 });
+        let task = Arc::new(Task);
+        let waker = Waker::from(task.clone());
+        assert!(commands.poll_next(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        assert_eq!(Arc::strong_count(&task), 2);
+        drop(commands);
+        assert_eq!(Arc::strong_count(&task), 1);
+    }
 }

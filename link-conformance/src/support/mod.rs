@@ -1,7 +1,7 @@
 //! What the tests lean on: patience, servers and clients to begin with, and the stories that both tell.
 
 pub(crate) mod counted;
-pub(crate) mod raw;
+pub mod raw;
 
 use std::{
     future::Future,

@@ -17,48 +17,49 @@ use tungstenite::{
 use super::PATIENCE;
 
 /// One end of a WebSocket, in the hands of a script.
-pub(crate) struct RawPeer(WebSocket<TcpStream>);
+#[derive(Debug)]
+pub struct RawPeer(WebSocket<TcpStream>);
 
 /// Opens a TCP connection.
-pub(crate) fn dial(at: SocketAddr) -> TcpStream {
+pub fn dial(at: SocketAddr) -> TcpStream {
     patient(TcpStream::connect(at).expect("somebody listens"))
 }
 
 /// Listens on a free loopback port.
-pub(crate) fn listen() -> (TcpListener, SocketAddr) {
+pub fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let at = listener.local_addr().expect("its address");
     (listener, at)
 }
 
 /// Reads all that comes, until the other side ends it.
-pub(crate) fn all_of(stream: &mut TcpStream) -> String {
+pub fn all_of(stream: &mut TcpStream) -> String {
     let mut all = Vec::new();
     stream.read_to_end(&mut all).expect("the stream ends without an error");
     String::from_utf8_lossy(&all).into_owned()
 }
 
 /// The same, where a reset may end it as well.
-pub(crate) fn all_or_reset(stream: &mut TcpStream) -> Vec<u8> {
+pub fn all_or_reset(stream: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     let _ = stream.read_to_end(&mut all);
     all
 }
 
 /// Sends some bytes over TCP, and reads all that is answered.
-pub(crate) fn answer_to(at: SocketAddr, bytes: &[u8]) -> String {
+pub fn answer_to(at: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = dial(at);
     stream.write_all(bytes).expect("sent");
     all_of(&mut stream)
 }
 
-pub(crate) fn unix_millis() -> u64 {
+pub fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
     u64::try_from(since.as_millis()).expect("a sane clock")
 }
 
 /// The `authenticate` of a wallet, as `WIRE.md` has it.
-pub(crate) fn authenticate(wallet: &Wallet, timestamp: u64) -> Value {
+pub fn authenticate(wallet: &Wallet, timestamp: u64) -> Value {
     json!({
         "type": "authenticate",
         "address": wallet.address(),
@@ -68,7 +69,7 @@ pub(crate) fn authenticate(wallet: &Wallet, timestamp: u64) -> Value {
 }
 
 /// A frame as it is on the wire: its first byte, and a mask of zeros if it is to have one.
-pub(crate) fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
+pub fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
     let mask = if masked { 0x80 } else { 0 };
     let mut bytes = vec![first];
     match payload.len() {
@@ -87,43 +88,43 @@ pub(crate) fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
 
 impl RawPeer {
     /// A client whose WebSocket is open, and that has said nothing yet.
-    pub(crate) fn open(at: SocketAddr) -> Self {
+    pub fn open(at: SocketAddr) -> Self {
         Self::open_on(dial(at))
     }
 
     /// The same, on a TCP connection that is there already.
-    pub(crate) fn open_on(stream: TcpStream) -> Self {
+    pub fn open_on(stream: TcpStream) -> Self {
         let (socket, _) = tungstenite::client("ws://localhost/", stream).expect("upgraded");
         Self(socket)
     }
 
     /// A client that has authenticated.
-    pub(crate) fn login(at: SocketAddr, wallet: &Wallet) -> Self {
+    pub fn login(at: SocketAddr, wallet: &Wallet) -> Self {
         let mut peer = Self::open(at);
         peer.proves_itself(wallet);
         peer
     }
 
     /// A client that was open authenticates.
-    pub(crate) fn proves_itself(&mut self, wallet: &Wallet) {
+    pub fn proves_itself(&mut self, wallet: &Wallet) {
         self.send(&authenticate(wallet, unix_millis()));
         let answer: Value = serde_json::from_str(&self.text()).expect("JSON");
         assert_eq!(answer["type"], "authenticate");
     }
 
     /// A client on a stream that a script has upgraded by hand.
-    pub(crate) fn upgraded(stream: TcpStream) -> Self {
+    pub fn upgraded(stream: TcpStream) -> Self {
         Self(WebSocket::from_raw_socket(stream, Role::Client, None))
     }
 
     /// A server's end of the next connection.
-    pub(crate) fn accept(listener: &TcpListener) -> Self {
+    pub fn accept(listener: &TcpListener) -> Self {
         let (stream, _) = listener.accept().expect("a connection");
         Self(tungstenite::accept(patient(stream)).expect("upgraded"))
     }
 
     /// A server's end of the next connection, which it lets in; and whose it is.
-    pub(crate) fn admit(listener: &TcpListener, wallet: &Wallet) -> (Self, Address) {
+    pub fn admit(listener: &TcpListener, wallet: &Wallet) -> (Self, Address) {
         let mut peer = Self::accept(listener);
         let address = peer.authenticate().expect("the client speaks first");
         peer.send(&authenticate(wallet, unix_millis()));
@@ -131,36 +132,36 @@ impl RawPeer {
     }
 
     /// What a client authenticates with.
-    pub(crate) fn authenticate(&mut self) -> Option<Address> {
+    pub fn authenticate(&mut self) -> Option<Address> {
         let proof: Value = serde_json::from_str(&self.text()).ok()?;
         assert_eq!(proof["type"], "authenticate");
         proof["address"].as_str()?.parse().ok()
     }
 
-    pub(crate) fn send(&mut self, message: &Value) {
+    pub fn send(&mut self, message: &Value) {
         self.send_text(&message.to_string());
     }
 
-    pub(crate) fn send_text(&mut self, text: &str) {
+    pub fn send_text(&mut self, text: &str) {
         self.send_frame(Message::text(text));
     }
 
-    pub(crate) fn send_frame(&mut self, frame: Message) {
+    pub fn send_frame(&mut self, frame: Message) {
         self.0.send(frame).expect("sent");
     }
 
     /// Writes bytes below the WebSocket.
-    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+    pub fn bytes(&mut self, bytes: &[u8]) {
         self.0.get_mut().write_all(bytes).expect("sent");
     }
 
     /// The next frame. Pings are answered.
-    pub(crate) fn frame(&mut self) -> Message {
+    pub fn frame(&mut self) -> Message {
         self.0.read().expect("a frame")
     }
 
     /// The next frame, or none before the stream's read time-out.
-    pub(crate) fn try_frame(&mut self) -> Option<Message> {
+    pub fn try_frame(&mut self) -> Option<Message> {
         match self.0.read() {
             Ok(frame) => Some(frame),
             Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => None,
@@ -169,7 +170,7 @@ impl RawPeer {
     }
 
     /// The next text that is no heartbeat.
-    pub(crate) fn text(&mut self) -> String {
+    pub fn text(&mut self) -> String {
         loop {
             match self.frame() {
                 Message::Text(text) if text.contains(r#""type":"heartbeat""#) => {}
@@ -181,7 +182,7 @@ impl RawPeer {
     }
 
     /// The next text that is no heartbeat, unless the line ends before.
-    pub(crate) fn try_text(&mut self) -> Option<String> {
+    pub fn try_text(&mut self) -> Option<String> {
         loop {
             match self.0.read().ok()? {
                 Message::Text(text) if text.contains(r#""type":"heartbeat""#) => {}
@@ -193,7 +194,7 @@ impl RawPeer {
     }
 
     /// Reads until the other side closes, and says what came until then that is no heartbeat, and the code.
-    pub(crate) fn until_the_end(&mut self) -> (Vec<String>, Option<u16>) {
+    pub fn until_the_end(&mut self) -> (Vec<String>, Option<u16>) {
         let mut texts = Vec::new();
         loop {
             match self.frame() {
@@ -205,13 +206,13 @@ impl RawPeer {
         }
     }
 
-    pub(crate) fn close(&mut self, code: u16) {
+    pub fn close(&mut self, code: u16) {
         let close = tungstenite::protocol::CloseFrame { code: CloseCode::from(code), reason: "".into() };
         self.0.close(Some(close)).expect("sent");
     }
 
     /// Where the other side is, and this one.
-    pub(crate) fn stream(&mut self) -> &mut TcpStream {
+    pub fn stream(&mut self) -> &mut TcpStream {
         self.0.get_mut()
     }
 }
