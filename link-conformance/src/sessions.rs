@@ -102,7 +102,7 @@ pub async fn dropping_a_session_whose_client_is_stuck_ends_it_as_well<R: Runtime
 }
 
 pub async fn a_slow_session_stalls_nobody_else<R: Runtime>() {
-    let short = Duration::from_millis(400);
+    let short = Duration::from_secs(1);
     let builder = server::<R>().client_timeout(short).heartbeat_interval(short / 5);
     let mut server = builder.bind().await.unwrap();
     let builder = client(&server).max_send_queue(256 << 10).server_timeout(PATIENCE * 2);
@@ -110,9 +110,7 @@ pub async fn a_slow_session_stalls_nobody_else<R: Runtime>() {
     let builder = client(&server);
     let (mut quick_client, mut quick) = meet(&mut server, builder).await;
 
-    let sent =
-        send_until_stuck::<R>(16 << 10, Duration::from_millis(1300), |message| slow_client.send(message))
-            .await;
+    let sent = send_until_stuck::<R>(16 << 10, short * 2, |message| slow_client.send(message)).await;
     for number in 0..50 {
         quick_client.send(&numbered(number)).unwrap();
         let message = quick.next().soon::<R>().await.unwrap();

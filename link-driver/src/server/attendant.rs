@@ -42,6 +42,8 @@ pub(super) struct ServerAttendant {
     predecessor: Option<Told>,
     /// The address that we had, if we were admitted.
     had: Option<Address>,
+    /// The reason of our end, if we were not authenticated. It is counted when our place is free.
+    rejected: Option<&'static str>,
     stage: Stage,
     program: Program,
 }
@@ -102,6 +104,7 @@ impl ServerAttendant {
             telling: Some(telling),
             predecessor: None,
             had: None,
+            rejected: None,
             stage: Stage::Unknown,
             program: Program::Told,
         }
@@ -190,7 +193,7 @@ impl ServerAttendant {
             // Anybody at all can bring this about: no flood of it at the usual level.
             None => debug!(target: LOG, connection, %remote, reason = label, detail = %reason, "rejected"),
         }
-        self.shared.counters.rejected(label);
+        self.rejected = Some(label);
         let Self { id, remote_address, .. } = *self;
         self.tell(ServerEvent::Rejected { id, remote_address, address, reason });
     }
@@ -348,5 +351,9 @@ impl Drop for ServerAttendant {
             self.ended(CloseReason::Lost);
         }
         self.shared.registry.release(self.id, self.had);
+        // Once the counters say that it is gone, its place is free.
+        if let Some(label) = self.rejected {
+            self.shared.counters.rejected(label);
+        }
     }
 }

@@ -29,7 +29,8 @@ use crate::line::Traffic;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerStats {
-    /// Connections that are there and have yet to authenticate.
+    /// Connections that are there and have yet to authenticate, or have failed to and are being seen off. Each has a place,
+    /// of which there are [`max_unauthenticated`](super::ServerBuilder::max_unauthenticated).
     pub unauthenticated: u64,
     /// Connections that are there and authenticated.
     pub authenticated: u64,
@@ -37,7 +38,7 @@ pub struct ServerStats {
     pub accepted: u64,
     /// Connections that were not, by the label of the reason.
     pub turned_away: BTreeMap<&'static str, u64>,
-    /// Connections that ended before they were authenticated, by the label of the reason.
+    /// Connections that ended before they were authenticated, by the label of the reason; their places are free.
     pub rejected: BTreeMap<&'static str, u64>,
     /// Connections that ended after they were authenticated, by the label of the reason.
     pub disconnected: BTreeMap<&'static str, u64>,
