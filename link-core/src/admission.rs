@@ -252,8 +252,7 @@ impl UsedProofs {
         config: &AdmissionConfig,
     ) -> bool {
         while let Some((oldest, _)) = self.proofs.first()
-            && *oldest < wall
-            && oldest.distance(wall) > config.auth_window
+            && wall.since(*oldest) > config.auth_window
         {
             self.forget_oldest();
         }

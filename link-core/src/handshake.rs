@@ -1,12 +1,12 @@
 //! The v1 handshake: each side proves its address by signing its clock. (`WIRE.md`, 'Handshake'.)
 
 use alloc::{borrow::Cow, string::ToString};
-use core::{fmt, time::Duration};
+use core::time::Duration;
 
 use bytestring::ByteString;
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IgnoredAny, Visitor},
+    de::{Error, IgnoredAny},
 };
 
 use crate::{
@@ -70,18 +70,7 @@ struct Timestamp(UnixMillis);
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Millis;
-        impl Visitor<'_> for Millis {
-            type Value = Timestamp;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("whole milliseconds from 0 to 2^53 - 1")
-            }
-
-            fn visit_u64<E: Error>(self, millis: u64) -> Result<Timestamp, E> {
-                UnixMillis::new(millis).map(Timestamp).ok_or_else(|| E::custom("beyond 2^53 - 1"))
-            }
-        }
-        deserializer.deserialize_u64(Millis)
+        let millis = u64::deserialize(deserializer)?;
+        UnixMillis::new(millis).map(Self).ok_or_else(|| D::Error::custom("beyond 2^53 - 1"))
     }
 }

@@ -71,6 +71,11 @@ impl UnixMillis {
         self.0
     }
 
+    /// The time from `earlier` to this one; zero if `earlier` is later.
+    pub(crate) const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
     /// How far two times lie apart, whichever is first.
     pub const fn distance(self, other: Self) -> Duration {
         Duration::from_millis(self.0.abs_diff(other.0))

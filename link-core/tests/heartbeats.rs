@@ -250,12 +250,15 @@ fn a_client_whose_own_heartbeat_is_off_still_answers_the_server_s() {
 
 #[test]
 fn a_late_call_sends_one_ping_and_not_a_burst() {
-    let mut server = pulsing_server();
-    server.sleeps(secs(100));
-    assert_eq!((server.pings().len(), server.said().len()), (1, 1));
-    assert_eq!(server.due_in(), Some(secs(1)));
-    server.times_out();
-    assert_eq!(server.pings().len(), 1, "nor does a second call");
+    // Also when the next one is due at that very moment.
+    for late in [secs(2), secs(100)] {
+        let mut server = pulsing_server();
+        server.sleeps(late);
+        assert_eq!((server.pings().len(), server.said().len()), (1, 1));
+        assert_eq!(server.due_in(), Some(secs(1)));
+        server.times_out();
+        assert_eq!(server.pings().len(), 1, "nor does a second call");
+    }
 }
 
 #[test]

@@ -285,6 +285,21 @@ fn addresses_fill_the_columns_of_a_table() {
     assert_eq!(format!("{:>16}|", address.short()), "  xe_61db...af0E|");
 }
 
+#[test]
+fn the_debug_form_names_the_kind_and_shows_what_peers_see() {
+    let wallet = Wallet::from_private_key(PrivateKey::from_hex("abc").unwrap());
+    let (address, key, signature) = (wallet.address(), wallet.public_key(), wallet.sign("hello"));
+    for (shown, expected) in [
+        (format!("{wallet:?}"), format!("Wallet({address})")),
+        (format!("{address:?}"), format!("Address({address})")),
+        (format!("{:?}", address.short()), format!("ShortAddress({})", address.short())),
+        (format!("{key:?}"), format!("PublicKey({key})")),
+        (format!("{signature:?}"), format!("Signature({signature})")),
+    ] {
+        assert_eq!(shown, expected);
+    }
+}
+
 // --- Signatures ----------------------------------------------------------------------------------------------
 
 #[test]

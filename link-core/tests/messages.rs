@@ -317,6 +317,19 @@ fn before_authentication_the_limit_is_narrower() {
 }
 
 #[test]
+fn a_connection_says_how_long_the_next_message_may_be() {
+    for (peer, limit) in [
+        (Peer::server(server_config()), 4_096),
+        (Peer::asked(server_config()), 4_096),
+        (Peer::client(client_config()), 4_096),
+        (live(Role::Server, 7_777), 7_777),
+        (live(Role::Client, 7_777), 7_777),
+    ] {
+        assert_eq!(peer.connection.receive_limit(), limit, "{:?}", peer.connection);
+    }
+}
+
+#[test]
 fn a_large_message_right_behind_the_answer_is_measured_by_the_wide_limit() {
     let mut world = Pair::new();
     world.application = Application::Thinks;

@@ -464,6 +464,7 @@ fn a_client_never_signs_the_same_time_twice() {
     assert_eq!(signed(1000), 1001);
     assert_eq!(signed(1000), 1002);
     assert_eq!(signed(1003), 1003);
+    assert_eq!(signed(1500), 1500, "a moment later it is the clock again");
     assert_eq!(signed(5000), 5000);
     assert_eq!(signed(4999), 5001, "a clock that was set back a little");
     assert_eq!(signed(1), 1, "a clock that was set back far is right, until a server says otherwise");

@@ -365,6 +365,13 @@ fn only_what_may_end_otherwise_is_worth_another_try() {
 }
 
 #[test]
+fn a_close_of_the_peer_is_told_with_its_code_if_it_gave_one() {
+    for (code, told) in [(None, "closed by the peer"), (Some(1001), "closed by the peer with code 1001")] {
+        assert_eq!(CloseReason::PeerClosed { code }.to_string(), told);
+    }
+}
+
+#[test]
 fn each_reason_has_a_label_of_its_own_that_stays_the_same() {
     // Metrics and alerts of users hang on these: a change here is a breaking one.
     let server = wallet(7).address();

@@ -441,6 +441,7 @@ fn stricter_08_a_refusal_is_not_retried_and_an_open_socket_does_not_reset_the_co
     while !matches!(reconnect.next(now), Next::GiveUp(_)) {
         reconnect.dialled();
         dials += 1;
+        assert!(dials < 100, "it dials for ever");
         reconnect.ended(&CloseReason::Lost, now);
         now.mono = now.mono.after(secs(30));
     }

@@ -11,7 +11,7 @@
 use std::io::{self, Read, Write};
 
 use link_core::{Frame, Violation};
-use link_websocket::{FIRST_MAX_UNSENT, Incoming, WRITE_BATCH, WebSocket, WriteError};
+use link_websocket::{FIRST_MAX_UNSENT, Incoming, READ_BUFFER, WRITE_BATCH, WebSocket, WriteError};
 
 /// A stream with something to read, which takes nothing while it is shut.
 #[derive(Default)]
@@ -144,4 +144,21 @@ fn a_limit_that_rises_counts_from_the_next_message() {
     let mut socket = WebSocket::server(Stream { incoming, ..Stream::default() });
     assert!(matches!(socket.read(4096), Incoming::Frame(Frame::Text(text)) if text == "{}"));
     assert!(matches!(read_all(&mut socket, 8192)[..], [Incoming::Frame(Frame::Text(_))]));
+}
+
+#[test]
+fn a_message_that_never_ends_is_not_read_in_one_go() {
+    // Empty pieces, which no limit counts.
+    let incoming = [frame(0x01, b""), frame(0x00, b"").repeat(100_000)].concat();
+    let mut socket = WebSocket::server(Stream { incoming, ..Stream::default() });
+    let mut before = 0;
+    for _ in 0..2 {
+        assert!(matches!(socket.read(4096), Incoming::Enough), "others get their turn");
+        let read = socket.stream_mut().read - before;
+        assert!(read > 0 && read <= 64 * READ_BUFFER, "{read} bytes");
+        before += read;
+    }
+    assert!(matches!(read_all(&mut socket, 4096)[..], []));
+    let Stream { incoming, read, .. } = socket.stream_mut();
+    assert_eq!(*read, incoming.len(), "in the end all is read");
 }
