@@ -4,7 +4,7 @@
 //! in `queues`.)
 
 use std::{
-    io::{self, Read, Write},
+    io::Write,
     net::{SocketAddr, TcpStream},
     sync::Arc,
     time::Duration,
@@ -18,11 +18,10 @@ use link_driver::{
         pki_types::{CertificateDer, pem::PemObject},
     },
 };
-use tungstenite::Message as Frame;
 
 use crate::{
     support::{
-        raw::{self, RawPeer, authenticate, frame, unix_millis},
+        raw::{self, Dripping, RawPeer, authenticate, frame, unix_millis},
         *,
     },
     tls::Authority,
@@ -149,47 +148,10 @@ pub async fn fragments_without_end_have_one<R: Runtime>() {
     echo.handle.close().soon::<R>().await;
 }
 
-/// Writes one byte at a time.
-struct Dripping(TcpStream);
-
-impl Read for Dripping {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl Write for Dripping {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(&bytes[..bytes.len().min(1)])
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-/// A whole line, honest but slow: upgrade, proof, a message, the end.
-fn slow_line<S: Read + Write>(stream: S) {
-    let (mut socket, _) = tungstenite::client("ws://localhost/", stream).unwrap();
-    socket.send(Frame::text(authenticate(&wallet(), unix_millis()).to_string())).unwrap();
-    loop {
-        match socket.read().unwrap() {
-            Frame::Text(text) if text.contains(r#""type":"authenticate""#) => {
-                socket.send(Frame::text(r#"{"type":"slow"}"#)).unwrap();
-            }
-            Frame::Text(text) if text.as_str() == r#"{"type":"slow"}"# => break,
-            Frame::Text(_) | Frame::Ping(_) => {}
-            other => panic!("{other:?}"),
-        }
-    }
-    socket.close(None).unwrap();
-    while socket.read().is_ok() {}
-}
-
 pub async fn an_honest_line_may_come_one_byte_at_a_time<R: Runtime>() {
     let mut echo = Echo::start(server::<R>()).await;
     let at = echo.handle.local_address().unwrap();
-    let slow = script(move || slow_line(Dripping(raw::dial(at))));
+    let slow = script(move || raw::slow_line(Dripping(raw::dial(at))));
     let (_, peer) = join(slow, echo.authenticated()).soon::<R>().await;
     assert_eq!(echo.disconnected().await.0, peer);
     echo.handle.close().soon::<R>().await;
@@ -209,7 +171,7 @@ pub async fn an_honest_line_over_tls_may_come_one_byte_at_a_time<R: Runtime>() {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let tls = ClientConnection::new(Arc::new(config), at.ip().into()).unwrap();
-        slow_line(StreamOwned::new(tls, Dripping(raw::dial(at))));
+        raw::slow_line(StreamOwned::new(tls, Dripping(raw::dial(at))));
     });
     let (_, peer) = join(slow, echo.authenticated()).soon::<R>().await;
     assert_eq!(echo.disconnected().await.0, peer);

@@ -2,7 +2,7 @@
 //! of Link's code but for the signatures. Everything here is for a [`script`](super::script).
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -223,4 +223,45 @@ fn patient(stream: TcpStream) -> TcpStream {
     stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
     stream.set_nodelay(true).expect("no delay");
     stream
+}
+
+/// Writes one byte at a time.
+#[derive(Debug)]
+pub struct Dripping(pub TcpStream);
+
+impl Read for Dripping {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Dripping {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes.get(..1).unwrap_or_default())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// A whole line, honest but slow: upgrade, proof, a message that comes back, the end.
+pub fn slow_line(stream: impl Read + Write) {
+    let (mut socket, _) = tungstenite::client("ws://localhost/", stream).expect("an upgrade");
+    let wallet = link_driver::new_wallet().expect("randomness");
+    let proof = authenticate(&wallet, unix_millis()).to_string();
+    let message = r#"{"type":"slow"}"#;
+    socket.send(Message::text(proof)).expect("it goes out");
+    loop {
+        match socket.read().expect("the line goes on") {
+            Message::Text(text) if text.contains(r#""type":"authenticate""#) => {
+                socket.send(Message::text(message)).expect("it goes out");
+            }
+            Message::Text(text) if text.as_str() == message => break,
+            Message::Text(_) | Message::Ping(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    socket.close(None).expect("it goes out");
+    while socket.read().is_ok() {}
 }
