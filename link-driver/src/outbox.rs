@@ -121,10 +121,12 @@ impl Commands {
             }
         };
         // The channel keeps the last waker that it was shown for as long as the application keeps its end, and a waker keeps the
-        // memory of its task. So the last one is nobody's. (Bounded, since the application may be sending meanwhile.)
+        // memory of its task. So the last one is nobody's. (The application may be sending meanwhile: no room is given back, and
+        // so no more messages come than the queue has room for.)
         let mut nobody = Context::from_waker(Waker::noop());
         for _ in 0..MAX_WAITING {
-            let Poll::Ready(Some(command)) = self.poll_next(&mut nobody) else { break };
+            let next = std::pin::Pin::new(&mut self.commands).poll_next(&mut nobody);
+            let Poll::Ready(Some(command)) = next else { break };
             keep(command);
         }
         self.commands.close();

@@ -61,8 +61,14 @@ impl Honest {
     pub fn goes_on(&self) {
         let before = self.round_trips();
         until("an honest client is answered", || {
-            self.thread.is_finished() || self.round_trips() >= before + 5
+            self.must_be_there();
+            self.round_trips() >= before + 5
         });
+    }
+
+    /// Panics if it has noticed something.
+    pub fn must_be_there(&self) {
+        assert!(!self.thread.is_finished(), "an honest client noticed something, and has said what");
     }
 
     /// The longest that an answer has taken since the last time that this was asked.
@@ -89,7 +95,7 @@ impl Shared {
             let text = format!(r#"{{"type":"honest","number":{number}}}"#);
             let message = Message::parse(text.clone()).expect("a message");
             let asked = Instant::now();
-            client.send(message).expect("room for one message");
+            let sent = client.send(message);
             let answered = async {
                 while let Some(event) = client.next().await {
                     match event {
@@ -101,6 +107,7 @@ impl Shared {
                         other => panic!("an honest client noticed {other:?}"),
                     }
                 }
+                panic!("an honest client's line is over: {sent:?}");
             };
             if tokio::time::timeout(patience, answered).await.is_err() {
                 panic!("an honest client had no answer within {patience:?}");

@@ -17,8 +17,12 @@ pub struct Sample {
 
 /// By how much memory may grow for each connection: less than the smallest thing that a server could lose of one.
 pub const MAX_GROWTH: f64 = 16.0;
-/// By how much it may grow in all. An allocator keeps more or less at hand as chance would have it.
+/// By how much it may grow in all by such a slope. An allocator keeps more or less at hand as chance would have it.
 pub const ALLOWANCE: f64 = (1 << 20) as f64;
+/// By how much it may grow in all however it comes about: slowly over a very long time, or at once.
+pub const MAX_TOTAL: f64 = (8 << 20) as f64;
+/// Of a long run so many rounds are compared with each other, evenly spread.
+const COMPARED: usize = 500;
 /// Fewer rounds say nothing.
 pub const MIN_ROUNDS: usize = 9;
 
@@ -58,41 +62,47 @@ pub struct Growth {
     pub connections: u64,
     /// Bytes for each of them: the median of the slopes between any two rounds, which a few odd rounds do not move.
     pub per_connection: f64,
+    /// From the median of their first third to that of their last third.
+    pub total: f64,
 }
 
 impl Growth {
     /// Of some rounds.
     pub fn of(samples: &[Sample]) -> Self {
         let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
-            return Self { connections: 0, per_connection: 0.0 };
+            return Self { connections: 0, per_connection: 0.0, total: 0.0 };
         };
-        let mut slopes: Vec<f64> = samples
+        let some: Vec<_> = samples.iter().step_by(samples.len().div_ceil(COMPARED)).collect();
+        let slopes = some
             .iter()
             .enumerate()
-            .flat_map(|(index, later)| samples[..index].iter().map(move |earlier| slope(earlier, later)))
-            .collect();
-        slopes.sort_by(f64::total_cmp);
+            .flat_map(|(index, later)| some[..index].iter().map(move |earlier| slope(earlier, later)));
+        let third = samples.len().div_ceil(3);
+        let resident = |samples: &[Sample]| median(samples.iter().map(|sample| sample.usage.resident as f64));
         Self {
             connections: last.connections - first.connections,
-            per_connection: slopes.get(slopes.len() / 2).copied().unwrap_or(0.0),
+            per_connection: median(slopes),
+            total: resident(&samples[samples.len() - third..]) - resident(&samples[..third]),
         }
     }
 
-    /// Bytes in all.
-    pub fn total(&self) -> f64 {
-        self.per_connection * self.connections as f64
-    }
-
     fn is_a_loss(&self) -> bool {
-        self.total() > ALLOWANCE && self.per_connection > MAX_GROWTH
+        let by_slope = self.per_connection * self.connections as f64;
+        self.per_connection > MAX_GROWTH && by_slope > ALLOWANCE || self.total > MAX_TOTAL
     }
 }
 
 impl fmt::Display for Growth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (each, all) = (self.per_connection, self.total() / 1024.0);
+        let (each, all) = (self.per_connection, self.total / 1024.0);
         write!(f, "{each:+.2} bytes a connection, {all:+.0} KiB over {} connections", self.connections)
     }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 fn slope(earlier: &Sample, later: &Sample) -> f64 {
@@ -112,7 +122,8 @@ pub fn judge(samples: &[Sample]) -> Vec<Loss> {
         return vec![Loss::TooShort(samples.len())];
     };
     let warm_up = &samples[..samples.len() / 3];
-    let before = |of: fn(&Sample) -> u64| warm_up.iter().map(of).max().unwrap_or(0);
+    // The median, so that an odd round hides nothing.
+    let before = |of: fn(&Sample) -> u64| median(warm_up.iter().map(|sample| of(sample) as f64)) as u64;
     let mut losses = Vec::new();
     let growth = Growth::of(judged);
     if growth.is_a_loss() {
@@ -126,11 +137,9 @@ pub fn judge(samples: &[Sample]) -> Vec<Loss> {
     if threads.1 > threads.0 {
         losses.push(Loss::Threads(threads.0, threads.1));
     }
-    let tasks = (warm_up.iter().filter_map(|sample| sample.tasks).max(), last.tasks);
-    if let (Some(before), Some(after)) = tasks
-        && after > before
-    {
-        losses.push(Loss::Tasks(before, after));
+    let tasks = before(|sample| sample.tasks.unwrap_or(0) as u64) as usize;
+    if let Some(after) = last.tasks.filter(|after| *after > tasks) {
+        losses.push(Loss::Tasks(tasks, after));
     }
     losses
 }
@@ -171,6 +180,20 @@ mod tests {
         assert!(
             matches!(losses[..], [Loss::Memory(growth)] if (90.0..110.0).contains(&growth.per_connection))
         );
+    }
+
+    #[test]
+    fn so_are_a_few_for_ever_and_many_at_once() {
+        let slowly = |round: u64| (20_000_000 + 15_000 * round, 12, 5, 3);
+        assert!(matches!(judge(&rounds(2000, slowly))[..], [Loss::Memory(_)]));
+        let at_once = |round: u64| (if round < 75 { 20_000_000 } else { 70_000_000 }, 12, 5, 3);
+        assert!(matches!(judge(&rounds(100, at_once))[..], [Loss::Memory(_)]));
+    }
+
+    #[test]
+    fn an_odd_round_while_it_warms_up_hides_nothing() {
+        let odd = |round: u64| (20_000_000, if round == 10 { 60 } else { 10 + round / 2 }, 5, 3);
+        assert_eq!(judge(&rounds(60, odd)), [Loss::Descriptors(15, 39)]);
     }
 
     #[test]

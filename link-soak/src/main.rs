@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Parser, Subcommand, ValueEnum as _};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum as _, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use link_soak::{
     PATIENCE,
@@ -35,7 +35,7 @@ const THRIFTY: [(&str, &str); 3] =
 /// Keeps a server busy, round by round, and checks that it needs no more memory, file descriptors, threads or tasks for
 /// that in the end than after its warm-up, a third of the time.
 ///
-/// Exits with 1 when it does, and says what grew. Needs Linux, for /proc.
+/// Exits with 1 when it does, and says what grew; with 2 when it could not be run. Needs Linux, for /proc.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 struct Arguments {
@@ -45,7 +45,7 @@ struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     duration: Duration,
     /// How many peers do their work at once.
-    #[arg(long, value_name = "N", default_value_t = 6)]
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     peers: usize,
     /// The async runtime of the server.
     #[arg(long, value_name = "NAME", default_value = "tokio")]
@@ -89,13 +89,17 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.canary == Some(Canary::Task) && arguments.runtime != RuntimeName::Tokio {
+        let message = "only tokio says how many tasks there are, so that nobody would notice";
+        Arguments::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
     let outcome = match arguments.command {
         Some(Command::Serve(options)) => serve::run(options).map(|()| ExitCode::SUCCESS),
         None => soak(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "link-soak: {error}");
-        ExitCode::FAILURE
+        ExitCode::from(2)
     })
 }
 
@@ -110,7 +114,7 @@ fn soak(arguments: &Arguments) -> io::Result<ExitCode> {
         let started = Instant::now();
         let seed = arguments.seed.wrapping_add(1000 * samples.len() as u64);
         round(server.address(), arguments.peers, seed, &runtime);
-        let sample = quiet(&mut server, samples.last());
+        let sample = quiet(&mut server, &honest, samples.last());
         samples.push(sample);
         bar.suspend(|| tell(samples.len(), &sample, honest.worst(), started.elapsed()))?;
         bar.set_position(began.elapsed().as_secs());
@@ -129,8 +133,9 @@ fn soak(arguments: &Arguments) -> io::Result<ExitCode> {
 }
 
 /// Waits until nobody is there but the honest client, and what the others had is put away.
-fn quiet(server: &mut ServerProcess, before: Option<&Sample>) -> Sample {
+fn quiet(server: &mut ServerProcess, honest: &Honest, before: Option<&Sample>) -> Sample {
     until("every connection of the round ends", || {
+        honest.must_be_there();
         let stats = server.stats();
         (stats.unauthenticated, stats.authenticated) == (0, 1)
     });

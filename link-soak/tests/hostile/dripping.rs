@@ -67,7 +67,7 @@ fn messages_that_drip() {
         each: SOCKET,
         shared: 0,
     };
-    row.play(&["--client-timeout", "1s"], |scene| {
+    row.play(&["--client-timeout", "5s"], |scene| {
         let answers = scene.all_at_once(|at| {
             let mut peer = login(at);
             let stream = peer.stream().try_clone().unwrap();

@@ -30,7 +30,7 @@ fn empty_fragments_without_end_after_login() {
         each: SOCKET,
         shared: 0,
     };
-    row.play(&["--client-timeout", "1s"], |scene| {
+    row.play(&["--client-timeout", "5s"], |scene| {
         scene.all_at_once(|at| {
             let mut peer = login(at);
             peer.bytes(&frame(0x01, b"", true));

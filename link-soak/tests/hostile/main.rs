@@ -62,7 +62,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// How long the honest client waits for an answer: as a machine may be slow and busy, nearly as long as it takes Link to give a
-/// silent peer up, which it notices as well.
+/// silent peer up, which it notices as well. (So no row has a shorter `client_timeout` than the default's five seconds.)
 const PATIENCE: Duration = Duration::from_secs(4);
 
 // What a connection may take, by what it has come to.
@@ -99,6 +99,7 @@ struct Scene {
     server: ServerProcess,
     at: SocketAddr,
     attackers: usize,
+    honest: Honest,
 }
 
 impl Row {
@@ -111,7 +112,11 @@ impl Row {
         static ALONE: Mutex<()> = Mutex::new(());
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         // Both processes have a socket for each attacker; the server's inherits the limit.
-        let _ = rlimit::increase_nofile_limit(8192);
+        let limit = rlimit::increase_nofile_limit(8192).unwrap_or(0);
+        assert!(
+            limit as usize >= self.attackers + 100,
+            "the system allows only {limit} open files a process"
+        );
 
         let mut command = Command::new(env!("CARGO_BIN_EXE_link-soak"));
         command.arg("serve").args(options);
@@ -123,15 +128,15 @@ impl Row {
         let honest = Honest::arrive(at, ca, PATIENCE);
         let before = server.usage().resident;
         let began = Instant::now();
-        let mut scene = Scene { server, at, attackers: self.attackers };
-        honest.worst();
+        let mut scene = Scene { server, at, attackers: self.attackers, honest };
+        scene.honest.worst();
         attack(&mut scene);
-        honest.goes_on();
+        scene.honest.goes_on();
         scene.until("all of them are gone", |stats| (stats.unauthenticated, stats.authenticated) == (0, 1));
-        honest.goes_on();
+        scene.honest.goes_on();
         let peak = scene.server.usage().peak.saturating_sub(before) as usize;
-        let worst = honest.worst();
-        honest.leave();
+        let worst = scene.honest.worst();
+        scene.honest.leave();
         scene.server.stop();
 
         let Self { sent, attackers, gets, each, shared } = self;
@@ -155,7 +160,10 @@ impl Row {
 impl Scene {
     /// Waits until the server has counted so.
     fn until(&mut self, what: &str, mut so: impl FnMut(&Stats) -> bool) {
-        until(what, || so(&self.server.stats()));
+        until(what, || {
+            self.honest.must_be_there();
+            so(&self.server.stats())
+        });
     }
 
     /// Each attacker does this, all at once.

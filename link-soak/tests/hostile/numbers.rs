@@ -30,7 +30,7 @@ fn thousands_of_idle_sockets() {
         });
         let stats = scene.server.stats();
         assert_eq!(stats.turned_away as usize + rejected(&stats, "authentication_timeout"), IDLE);
-        assert!(stats.accepted as usize >= PLACES, "{stats:?}");
+        assert!(stats.accepted as usize >= PLACES && stats.turned_away > 0, "{stats:?}");
         drop(idle);
     });
 }
@@ -113,13 +113,17 @@ fn heads_without_end() {
             stream
         });
         scene.until("all are there", |stats| stats.unauthenticated == 64);
+        let mut told = 0;
         for mut stream in streams {
             let more = "X-More: and more\r\n".repeat(MIB / 18);
             // The server may well end it in the middle.
             let _ = stream.write_all(more.as_bytes());
             let answer = raw::all_or_reset(&mut stream);
+            // What is on its way when the other side's socket goes may be lost.
             assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "), "{}", answer.escape_ascii());
+            told += usize::from(!answer.is_empty());
         }
+        assert!(told > 0, "nobody heard why");
         scene.until("all are refused", |stats| rejected(stats, "websocket") == 64);
     });
 }
