@@ -10,9 +10,7 @@ use std::{
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use link_sim::{
-    Canary, Choices, Faults, Invariant, Mark, Options, Report, Seeds, campaign, run_seed, run_with, shrink,
-};
+use link_sim::{Canary, Faults, Invariant, Mark, Options, Report, Seeds, campaign, run_seed, shrink};
 
 /// Runs simulated worlds of Link connections and checks that nothing breaks in any of them.
 ///
@@ -98,9 +96,9 @@ fn run_one(seed: u64, options: Options, arguments: &Arguments) -> io::Result<Exi
     let mut out = io::stdout().lock();
     let options = Options { trace: arguments.trace, ..options };
     let outcome = match arguments.trace {
-        // As it happens to be found, with a backtrace, if it panics.
-        true => run_with(Choices::seeded(seed), options),
-        false => run_seed(seed, options),
+        // If it panics, the hook tells where, with a backtrace if one is wanted.
+        true => run_seed(seed, options),
+        false => quietly(|| run_seed(seed, options)),
     };
     for line in &outcome.trace {
         writeln!(out, "{line}")?;
@@ -113,7 +111,7 @@ fn run_one(seed: u64, options: Options, arguments: &Arguments) -> io::Result<Exi
     };
     writeln!(out, "seed {seed} FAILS: {failure}")?;
     if arguments.shrink {
-        match shrink(seed, Options { trace: true, ..options }) {
+        match quietly(|| shrink(seed, Options { trace: true, ..options })) {
             None => writeln!(out, "it could not be made shorter")?,
             Some(shrunk) => {
                 writeln!(out, "\nafter {} tries, {} choices are left:", shrunk.tried, shrunk.choices.len())?;
@@ -168,12 +166,19 @@ fn watched(arguments: &Arguments, options: Options, until: Option<Invariant>) ->
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left") {
         bar.set_style(style);
     }
-    // A panic is told as the failure of its seed, of which `--trace` has the backtrace.
-    std::panic::set_hook(Box::new(|_| {}));
     let seeds = Seeds { from: arguments.from, count: arguments.seeds, until };
-    let report = campaign(seeds, arguments.threads(), options, &|done| bar.inc(done));
+    let report = quietly(|| campaign(seeds, arguments.threads(), options, &|done| bar.inc(done)));
     bar.finish_and_clear();
     report
+}
+
+/// Runs worlds whose panics are told as failures, and not by the hook as well; `--trace` shows where they come from.
+fn quietly<T>(run: impl FnOnce() -> T) -> T {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = run();
+    std::panic::set_hook(hook);
+    result
 }
 
 fn summary(report: &Report, took: Duration) -> String {
