@@ -14,12 +14,14 @@ use link_sim::{Canary, Faults, Invariant, Mark, Options, Report, Seeds, campaign
 
 /// Runs simulated worlds of Link connections and checks that nothing breaks in any of them.
 ///
-/// Exits with 1 when an invariant was broken, or when --marks is given and a rare path was never taken.
+/// Exits with 1 when an invariant was broken, or when --marks is given and a rare path was never taken; with --canary
+/// alone, when every planted fault was caught. Exits with 2 when it was not called properly, and with 3 when its words
+/// could not be written.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
     /// How many worlds to run.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The seed of the first one.
     #[arg(long, default_value_t = 0, value_name = "S")]
@@ -34,13 +36,13 @@ struct Arguments {
     #[arg(long, requires = "seed")]
     shrink: bool,
     /// Plant a fault in the simulator itself, which must be caught: one by name, or each in turn.
-    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "all")]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = EVERY)]
     canary: Option<String>,
     /// Only worlds without faults.
     #[arg(long)]
     calm: bool,
     /// Tell how often each rare path was taken, and fail when one never was (which a thousand seeds do anyway).
-    #[arg(long)]
+    #[arg(long, conflicts_with = "calm")]
     marks: bool,
     /// How many worlds to run at once; as many as there are processors when it is not given.
     #[arg(long, value_name = "N")]
@@ -58,15 +60,22 @@ impl Arguments {
     }
 }
 
+/// The name of all canaries at once.
+const EVERY: &str = "all";
+/// Its words could not be written: no other outcome has this code.
+const UNWRITTEN: u8 = 3;
 /// Failures that are listed at most.
 const SHOWN: usize = 20;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match (&arguments.canary, arguments.seed) {
-        (Some(name), None) if name == "all" => try_canaries(&arguments),
+        (Some(name), None) if name == EVERY => try_canaries(&arguments),
+        (Some(name), Some(_)) if name == EVERY => {
+            list_canaries("--seed wants the name of one canary, as in --canary <NAME>")
+        }
         (Some(name), seed) => match Canary::ALL.iter().find(|canary| canary.name() == name) {
-            None => unknown_canary(name),
+            None => list_canaries(&format!("no canary is called {name}")),
             Some(canary) => {
                 let options = Options { canary: Some(*canary), ..arguments.options() };
                 match seed {
@@ -78,13 +87,14 @@ fn main() -> ExitCode {
         (None, Some(seed)) => run_one(seed, arguments.options(), &arguments),
         (None, None) => run_many(arguments.options(), &arguments),
     };
-    // A pipe that was closed by its reader is no news.
-    outcome.unwrap_or(ExitCode::FAILURE)
+    // A pipe that was closed by its reader is no news, but neither does anybody know now how the worlds went.
+    outcome.unwrap_or(ExitCode::from(UNWRITTEN))
 }
 
-fn unknown_canary(name: &str) -> io::Result<ExitCode> {
+/// Says what is wrong, and which canaries there are.
+fn list_canaries(wrong: &str) -> io::Result<ExitCode> {
     let mut out = io::stderr().lock();
-    writeln!(out, "no canary is called {name}; there are:")?;
+    writeln!(out, "{wrong}; there are:")?;
     for canary in Canary::ALL {
         writeln!(out, "  {:<24} breaks {}", canary.name(), canary.breaks())?;
     }
