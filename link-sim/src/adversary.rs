@@ -81,8 +81,9 @@ impl Adversary {
             }
             let Some(to) = self.passed_on_to(end) else { continue };
             let said = matches!(&parcel, Parcel::Frame(Frame::Text(text)) if text.starts_with(SAID));
-            env.marks.reach_if(said, Mark::RelayedSession);
+            let whole = said.then(|| parcel.clone());
             for parcel in tamper(to, parcel, env) {
+                env.marks.reach_if(whole.as_ref() == Some(&parcel), Mark::RelayedSession);
                 env.send(to, parcel);
             }
         }

@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{Choices, Failure, Invariant, Marks, Moment, Options, run_with};
+use crate::{Choices, Failure, Invariant, Marks, Moment, Options, Outcome, Plan, world::World};
 
 /// Seeds that a thread takes at once.
 const BATCH: u64 = 16;
@@ -33,7 +33,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn note(&mut self, seed: u64, outcome: crate::Outcome) {
+    fn note(&mut self, seed: u64, outcome: Outcome) {
         self.seeds = self.seeds.saturating_add(1);
         self.steps = self.steps.saturating_add(outcome.steps);
         self.virtual_time = self.virtual_time.saturating_add(outcome.virtual_time);
@@ -105,10 +105,10 @@ const TWICE: u64 = 64;
 
 /// Runs the world of one seed. A panic in it is a failure like any other; and one world in 64 is run twice, since the
 /// same seed must make the same world.
-pub fn run_seed(seed: u64, options: Options) -> crate::Outcome {
-    let mut outcome = run_caught(seed, options);
+pub fn run_seed(seed: u64, options: Options) -> Outcome {
+    let mut outcome = run_caught(Choices::seeded(seed), options);
     if seed.is_multiple_of(TWICE) && outcome.failure.is_none() {
-        let again = run_caught(seed, options);
+        let again = run_caught(Choices::seeded(seed), options);
         if (again.fingerprint, again.steps) != (outcome.fingerprint, outcome.steps) {
             let detail = format!("the second time it takes {} steps, not {}", again.steps, outcome.steps);
             let at = Moment::default();
@@ -118,11 +118,21 @@ pub fn run_seed(seed: u64, options: Options) -> crate::Outcome {
     outcome
 }
 
-fn run_caught(seed: u64, options: Options) -> crate::Outcome {
-    catch_unwind(AssertUnwindSafe(|| run_with(Choices::seeded(seed), options))).unwrap_or_else(|panic| {
+/// Runs a world as [`run_with`](crate::run_with) does, but a panic in it is a failure like any other, and what led to
+/// it is kept: its choices, its story.
+pub(crate) fn run_caught(mut choices: Choices<'_>, options: Options) -> Outcome {
+    let mut world = None;
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        let plan = Plan::drawn(&mut choices, options.allowed);
+        world.insert(World::new(plan, choices, options.canary, options.trace)).go();
+    }))
+    .err();
+    let mut outcome = world.map(World::outcome).unwrap_or_default();
+    if let Some(panic) = panic {
         let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
-        let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        let failure = Failure { invariant: Invariant::NothingPanics, at: Moment::default(), detail: words };
-        crate::Outcome { failure: Some(failure), ..crate::Outcome::default() }
-    })
+        let detail = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let at = Moment::default().after(outcome.virtual_time);
+        outcome.failure = Some(Failure { invariant: Invariant::NothingPanics, at, detail });
+    }
+    outcome
 }

@@ -10,18 +10,18 @@ use std::{
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use link_sim::{
-    Canary, Choices, Faults, Invariant, Mark, Options, Report, Seeds, campaign, run_seed, run_with, shrink,
-};
+use link_sim::{Canary, Faults, Invariant, Mark, Options, Report, Seeds, campaign, run_seed, shrink};
 
 /// Runs simulated worlds of Link connections and checks that nothing breaks in any of them.
 ///
-/// Exits with 1 when an invariant was broken, or when --marks is given and a rare path was never taken.
+/// Exits with 1 when an invariant was broken, or when --marks is given and a rare path was never taken; with --canary
+/// alone, when every planted fault was caught. Exits with 2 when it was not called properly, and with 3 when its words
+/// could not be written.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
     /// How many worlds to run.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The seed of the first one.
     #[arg(long, default_value_t = 0, value_name = "S")]
@@ -36,13 +36,13 @@ struct Arguments {
     #[arg(long, requires = "seed")]
     shrink: bool,
     /// Plant a fault in the simulator itself, which must be caught: one by name, or each in turn.
-    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "all")]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = EVERY)]
     canary: Option<String>,
     /// Only worlds without faults.
     #[arg(long)]
     calm: bool,
     /// Tell how often each rare path was taken, and fail when one never was (which a thousand seeds do anyway).
-    #[arg(long)]
+    #[arg(long, conflicts_with = "calm")]
     marks: bool,
     /// How many worlds to run at once; as many as there are processors when it is not given.
     #[arg(long, value_name = "N")]
@@ -60,15 +60,22 @@ impl Arguments {
     }
 }
 
+/// The name of all canaries at once.
+const EVERY: &str = "all";
+/// Its words could not be written: no other outcome has this code.
+const UNWRITTEN: u8 = 3;
 /// Failures that are listed at most.
 const SHOWN: usize = 20;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match (&arguments.canary, arguments.seed) {
-        (Some(name), None) if name == "all" => try_canaries(&arguments),
+        (Some(name), None) if name == EVERY => try_canaries(&arguments),
+        (Some(name), Some(_)) if name == EVERY => {
+            list_canaries("--seed wants the name of one canary, as in --canary <NAME>")
+        }
         (Some(name), seed) => match Canary::ALL.iter().find(|canary| canary.name() == name) {
-            None => unknown_canary(name),
+            None => list_canaries(&format!("no canary is called {name}")),
             Some(canary) => {
                 let options = Options { canary: Some(*canary), ..arguments.options() };
                 match seed {
@@ -80,13 +87,14 @@ fn main() -> ExitCode {
         (None, Some(seed)) => run_one(seed, arguments.options(), &arguments),
         (None, None) => run_many(arguments.options(), &arguments),
     };
-    // A pipe that was closed by its reader is no news.
-    outcome.unwrap_or(ExitCode::FAILURE)
+    // A pipe that was closed by its reader is no news, but neither does anybody know now how the worlds went.
+    outcome.unwrap_or(ExitCode::from(UNWRITTEN))
 }
 
-fn unknown_canary(name: &str) -> io::Result<ExitCode> {
+/// Says what is wrong, and which canaries there are.
+fn list_canaries(wrong: &str) -> io::Result<ExitCode> {
     let mut out = io::stderr().lock();
-    writeln!(out, "no canary is called {name}; there are:")?;
+    writeln!(out, "{wrong}; there are:")?;
     for canary in Canary::ALL {
         writeln!(out, "  {:<24} breaks {}", canary.name(), canary.breaks())?;
     }
@@ -98,9 +106,9 @@ fn run_one(seed: u64, options: Options, arguments: &Arguments) -> io::Result<Exi
     let mut out = io::stdout().lock();
     let options = Options { trace: arguments.trace, ..options };
     let outcome = match arguments.trace {
-        // As it happens to be found, with a backtrace, if it panics.
-        true => run_with(Choices::seeded(seed), options),
-        false => run_seed(seed, options),
+        // If it panics, the hook tells where, with a backtrace if one is wanted.
+        true => run_seed(seed, options),
+        false => quietly(|| run_seed(seed, options)),
     };
     for line in &outcome.trace {
         writeln!(out, "{line}")?;
@@ -113,7 +121,7 @@ fn run_one(seed: u64, options: Options, arguments: &Arguments) -> io::Result<Exi
     };
     writeln!(out, "seed {seed} FAILS: {failure}")?;
     if arguments.shrink {
-        match shrink(seed, Options { trace: true, ..options }) {
+        match quietly(|| shrink(seed, Options { trace: true, ..options })) {
             None => writeln!(out, "it could not be made shorter")?,
             Some(shrunk) => {
                 writeln!(out, "\nafter {} tries, {} choices are left:", shrunk.tried, shrunk.choices.len())?;
@@ -168,12 +176,19 @@ fn watched(arguments: &Arguments, options: Options, until: Option<Invariant>) ->
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left") {
         bar.set_style(style);
     }
-    // A panic is told as the failure of its seed, of which `--trace` has the backtrace.
-    std::panic::set_hook(Box::new(|_| {}));
     let seeds = Seeds { from: arguments.from, count: arguments.seeds, until };
-    let report = campaign(seeds, arguments.threads(), options, &|done| bar.inc(done));
+    let report = quietly(|| campaign(seeds, arguments.threads(), options, &|done| bar.inc(done)));
     bar.finish_and_clear();
     report
+}
+
+/// Runs worlds whose panics are told as failures, and not by the hook as well; `--trace` shows where they come from.
+fn quietly<T>(run: impl FnOnce() -> T) -> T {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = run();
+    std::panic::set_hook(hook);
+    result
 }
 
 fn summary(report: &Report, took: Duration) -> String {

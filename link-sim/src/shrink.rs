@@ -1,6 +1,6 @@
 //! A failing world, made shorter: fewer faults, then fewer and smaller choices, as long as the same invariant breaks.
 
-use crate::{Choices, Invariant, Options, Outcome, run_with};
+use crate::{Choices, Invariant, Options, Outcome, campaign::run_caught};
 
 /// Worlds that are tried at most.
 const TRIES: usize = 3_000;
@@ -18,23 +18,23 @@ pub struct Shrunk {
     pub tried: usize,
 }
 
-/// Makes the world of a seed shorter, if it fails.
+/// Makes the world of a seed shorter, if it fails. A panic is a failure like any other.
 pub fn shrink(seed: u64, options: Options) -> Option<Shrunk> {
     let quiet = Options { trace: false, ..options };
-    let invariant = run_with(Choices::seeded(seed), quiet).failure?.invariant;
+    let invariant = run_caught(Choices::seeded(seed), quiet).failure?.invariant;
     let mut search = Search { invariant, options: quiet, tried: 0 };
     for fault in quiet.allowed.iter() {
         let fewer = Options { allowed: search.options.allowed.without(fault), ..search.options };
-        let outcome = run_with(Choices::seeded(seed), fewer);
+        let outcome = run_caught(Choices::seeded(seed), fewer);
         search.tried = search.tried.saturating_add(1);
         if outcome.failure.is_some_and(|failure| failure.invariant == invariant) {
             search.options = fewer;
         }
     }
-    let recorded = run_with(Choices::seeded(seed).recording(), search.options).choices;
+    let recorded = run_caught(Choices::seeded(seed).recording(), search.options).choices;
     let choices = search.shorten(recorded);
     let story = Options { trace: options.trace, ..search.options };
-    let outcome = run_with(Choices::replayed(&choices), story);
+    let outcome = run_caught(Choices::replayed(&choices), story);
     // Choices that run dry end the faults, so a list may fail where its seed did not; never the other way.
     outcome.failure.as_ref()?;
     Some(Shrunk { options: search.options, choices, outcome, tried: search.tried })
@@ -49,7 +49,7 @@ struct Search {
 impl Search {
     fn fails(&mut self, choices: &[u64]) -> bool {
         self.tried = self.tried.saturating_add(1);
-        let outcome = run_with(Choices::replayed(choices), self.options);
+        let outcome = run_caught(Choices::replayed(choices), self.options);
         outcome.failure.is_some_and(|failure| failure.invariant == self.invariant)
     }
 

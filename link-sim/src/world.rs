@@ -100,6 +100,12 @@ impl<'a> World<'a> {
     }
 
     pub(crate) fn run(mut self) -> Outcome {
+        self.go();
+        self.outcome()
+    }
+
+    /// Everything happens.
+    pub(crate) fn go(&mut self) {
         self.begin();
         while !self.done && !self.env.oracle.has_failed() {
             if self.env.choices.is_dry() && !self.env.calm {
@@ -121,6 +127,10 @@ impl<'a> World<'a> {
             }
             self.look_for_health();
         }
+    }
+
+    /// What has happened so far.
+    pub(crate) fn outcome(self) -> Outcome {
         let Env { now, oracle, marks, trace, choices, .. } = self.env;
         Outcome {
             steps: self.steps,
