@@ -1,5 +1,5 @@
 //! A peer that says what it is told to, honest or not: blocking, over the system's own sockets, and without a line
-//! of Link's code but for the signatures. Everything here is for a [`script`](super::script).
+//! of Link's code but for the signatures. All of it blocks, so an async test runs it in a thread of its own.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
