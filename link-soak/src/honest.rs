@@ -77,7 +77,7 @@ impl Honest {
     }
 
     /// How many answers it has had.
-    pub fn round_trips(&self) -> u64 {
+    fn round_trips(&self) -> u64 {
         self.shared.round_trips.load(Ordering::Relaxed)
     }
 

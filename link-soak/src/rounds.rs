@@ -60,8 +60,8 @@ enum Refusal {
 }
 
 /// How often a peer does what in a round.
-const WORK: [(Act, usize); 21] = [
-    (Act::Talk, 20),
+const WORK: [(Act, usize); 20] = [
+    (Act::Talk, 40),
     (Act::Return, 6),
     (Act::Cut, 10),
     (Act::Reset, 10),
@@ -81,7 +81,6 @@ const WORK: [(Act, usize); 21] = [
     (Act::TalkAtLength, 2),
     (Act::ReadSlowly, 1),
     (Act::NeverRead, 1),
-    (Act::Talk, 20),
 ];
 
 /// Does one round with so many peers at once, and waits until the server has ended every connection of it.

@@ -115,11 +115,6 @@ impl Stats {
             tasks,
         }
     }
-
-    /// How many connections have ended.
-    pub fn ended(&self) -> u64 {
-        self.accepted - self.authenticated - self.unauthenticated
-    }
 }
 
 /// Serves until stdin ends.
