@@ -66,8 +66,18 @@ impl ServerProcess {
 
     /// What it has counted.
     pub fn stats(&mut self) -> Stats {
-        self.stdin.as_mut().expect("it was not stopped").write_all(b"stats\n").expect("the server hears");
+        self.ask("stats")
+    }
+
+    /// What it answers to a line.
+    pub fn ask<T: DeserializeOwned>(&mut self, line: &str) -> T {
+        self.tell(line);
         hear(&self.stdout)
+    }
+
+    /// Sends it a line.
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().expect("it was not stopped"), "{line}").expect("the server hears");
     }
 
     /// What it uses now.

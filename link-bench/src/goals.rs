@@ -1,0 +1,317 @@
+//! What is measured, and the goal that it is held against.
+
+use std::{env, net::SocketAddr, process::Command, time::Duration};
+
+use clap::ValueEnum;
+use link_soak::{process::ServerProcess, serve::RuntimeName};
+use link_websocket::READ_BUFFER;
+
+use crate::{
+    load::{Clients, Greeting, logins, message, wallet},
+    report::{Goal, Round, Row},
+    serve::{Kind, Usage},
+};
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// Echo of 128-byte messages, one under way on each of 50 connections.
+    PingPong,
+    /// The same, with 32 under way on each.
+    Pipelined,
+    /// Connecting and authenticating, beside connecting alone.
+    Login,
+    /// Memory of idle connections.
+    Memory,
+    /// One message to a thousand clients, beside writing a prepared frame to a thousand sockets.
+    Broadcast,
+    /// Heartbeats of idle connections, beside sending and reading the same frames.
+    Heartbeats,
+    /// Echo of 1 MiB messages.
+    Large,
+    /// Echo and logins on two threads, beside the same on one.
+    Contention,
+}
+
+/// How it is measured.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Both servers' runtime.
+    pub runtime: RuntimeName,
+    /// Whether Link has a task for each client, rather than one for all events.
+    pub sessions: bool,
+    /// How often both are measured.
+    pub rounds: usize,
+    /// For how long each time, where that is not a number of things.
+    pub time: Duration,
+    /// How many idle connections there are, for their heartbeats.
+    pub idle: usize,
+}
+
+/// The rows of it.
+pub async fn measure(what: What, settings: &Settings) -> Vec<Row> {
+    match what {
+        What::PingPong => vec![echo(settings, "ping-pong", 50, 1, 128, Goal::RatioAtMost(1.10)).await],
+        What::Pipelined => vec![echo(settings, "32 in flight", 50, 32, 128, Goal::RatioAtMost(1.40)).await],
+        What::Login => vec![login(settings)],
+        What::Memory => memory(settings).await,
+        What::Broadcast => vec![broadcast(settings).await],
+        What::Heartbeats => vec![heartbeats(settings).await],
+        What::Large => large(settings).await,
+        What::Contention => contention(settings).await,
+    }
+}
+
+/// A server, and what it had used when it was last asked.
+struct Server {
+    process: ServerProcess,
+    greeting: Greeting,
+}
+
+impl Server {
+    fn start(settings: &Settings, kind: Kind, workers: Option<usize>, read_buffer: usize) -> Self {
+        let mut command = Command::new(env::current_exe().expect("a path"));
+        let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
+            value().expect("it has a name").get_name().to_owned()
+        };
+        command.arg("serve");
+        command.args(["--kind", &name(&|| kind.to_possible_value())]);
+        command.args(["--runtime", &name(&|| settings.runtime.to_possible_value())]);
+        command.args(["--read-buffer", &read_buffer.to_string()]);
+        if let Some(workers) = workers {
+            command.args(["--workers", &workers.to_string()]);
+        }
+        let threads = workers.unwrap_or(1).to_string();
+        command.env("SMOL_THREADS", &threads).env("ASYNC_STD_THREAD_COUNT", &threads);
+        let greeting = match kind {
+            Kind::LinkEvents | Kind::LinkSessions => Greeting::Link,
+            _ => Greeting::Bare,
+        };
+        Self { process: ServerProcess::start(&mut command), greeting }
+    }
+
+    /// Link's server, as the settings want it.
+    fn link(settings: &Settings, workers: Option<usize>) -> Self {
+        let kind = if settings.sessions { Kind::LinkSessions } else { Kind::LinkEvents };
+        Self::start(settings, kind, workers, 0)
+    }
+
+    fn at(&self) -> SocketAddr {
+        self.process.address()
+    }
+
+    fn clients(&self, many: usize, text: &str) -> Clients {
+        Clients::connect(self.greeting, self.at(), many, text)
+    }
+
+    fn usage(&mut self) -> Usage {
+        self.process.ask("usage")
+    }
+
+    fn cpu_micros(&mut self) -> f64 {
+        self.usage().cpu_nanos as f64 / 1e3
+    }
+
+    /// Server CPU in microseconds for each message of a load.
+    async fn cpu_per_echo(&mut self, clients: &Clients, depth: usize, time: Duration) -> f64 {
+        let before = self.cpu_micros();
+        let messages = clients.echo(depth, time).await;
+        (self.cpu_micros() - before) / messages as f64
+    }
+}
+
+/// Where it was measured, in words.
+fn on(settings: &Settings) -> String {
+    let runtime = settings.runtime.to_possible_value().expect("it has a name");
+    format!("{}, {}", runtime.get_name(), if settings.sessions { "sessions" } else { "events" })
+}
+
+async fn echo(
+    settings: &Settings,
+    what: &'static str,
+    many: usize,
+    depth: usize,
+    size: usize,
+    goal: Goal,
+) -> Row {
+    let mut bare = Server::start(settings, Kind::BareEcho, None, 4 << 10);
+    let mut link = Server::link(settings, None);
+    let text = message(size);
+    let (to_bare, to_link) = (bare.clients(many, &text), link.clients(many, &text));
+    let mut rounds = Vec::new();
+    for round in 0..=settings.rounds {
+        let bare = bare.cpu_per_echo(&to_bare, depth, settings.time).await;
+        let link = link.cpu_per_echo(&to_link, depth, settings.time).await;
+        // The first warms up.
+        if round > 0 {
+            rounds.push(Round { bare, link });
+        }
+    }
+    Row::new(what, on(settings), "µs CPU a message", goal, &rounds)
+}
+
+async fn large(settings: &Settings) -> Vec<Row> {
+    const MANY: usize = 4;
+    // What is read at a time decides most of it, so the twin gets tungstenite's default.
+    let mut bare = Server::start(settings, Kind::BareEcho, None, 128 << 10);
+    let mut link = Server::link(settings, None);
+    let text = message(1 << 20);
+    let (to_bare, to_link) = (bare.clients(MANY, &text), link.clients(MANY, &text));
+    let (mut through, mut cpu) = (Vec::new(), Vec::new());
+    for round in 0..=settings.rounds {
+        let mut measured = Vec::new();
+        for (server, clients) in [(&mut bare, &to_bare), (&mut link, &to_link)] {
+            let (before, began) = (server.cpu_micros(), std::time::Instant::now());
+            let messages = clients.echo(1, settings.time).await as f64;
+            let seconds = began.elapsed().as_secs_f64();
+            measured.push((messages / seconds, (server.cpu_micros() - before) / messages));
+        }
+        if round > 0 {
+            through.push(Round { bare: measured[0].0, link: measured[1].0 });
+            cpu.push(Round { bare: measured[0].1, link: measured[1].1 });
+        }
+    }
+    let on = on(settings);
+    vec![
+        Row::new("1 MiB messages, throughput", on.clone(), "messages/s", Goal::RatioAtLeast(0.9), &through),
+        Row::new("1 MiB messages, CPU", on, "µs CPU a message", Goal::RatioAtMost(1.0 / 0.9), &cpu),
+    ]
+}
+
+/// Server CPU in microseconds for each login.
+fn cpu_per_login(server: &mut Server, wallets: &[link_driver::Wallet]) -> f64 {
+    let before = server.cpu_micros();
+    logins(server.greeting, server.at(), wallets);
+    // The last ones are being put away.
+    std::thread::sleep(Duration::from_millis(50));
+    (server.cpu_micros() - before) / wallets.len() as f64
+}
+
+fn login(settings: &Settings) -> Row {
+    let mut bare = Server::start(settings, Kind::BareEcho, None, READ_BUFFER);
+    let mut link = Server::link(settings, None);
+    let wallets: Vec<_> = (0..500).map(wallet).collect();
+    let mut rounds = Vec::new();
+    for round in 0..=settings.rounds {
+        let bare = cpu_per_login(&mut bare, &wallets);
+        let link = cpu_per_login(&mut link, &wallets);
+        if round > 0 {
+            rounds.push(Round { bare, link });
+        }
+    }
+    Row::new("login", on(settings), "µs CPU", Goal::ExtraAtMost(150.0), &rounds)
+}
+
+async fn memory(settings: &Settings) -> Vec<Row> {
+    const MANY: usize = 2000;
+    let mut rounds = Vec::new();
+    for _ in 0..settings.rounds.min(3) {
+        let mut measured = Vec::new();
+        for bare in [true, false] {
+            let mut server = match bare {
+                true => Server::start(settings, Kind::BareEcho, None, READ_BUFFER),
+                false => Server::link(settings, None),
+            };
+            // What is allocated once is there already.
+            let first = server.clients(1, &message(128));
+            first.echo(1, Duration::from_millis(100)).await;
+            let before = server.usage().resident;
+            let many = server.clients(MANY, &message(128));
+            // Three heartbeats of each.
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            measured.push((server.usage().resident - before) as f64 / MANY as f64 / 1024.0);
+            drop(many);
+        }
+        rounds.push(Round { bare: measured[0], link: measured[1] });
+    }
+    let on = on(settings);
+    let mut all = Row::new("an idle connection", on.clone(), "KiB", Goal::ExtraAtMost(1.5), &rounds);
+    all.what = "memory of an idle connection, above the bare one";
+    let whole: Vec<_> = rounds.iter().map(|round| Round { bare: 0.0, link: round.link }).collect();
+    vec![all, Row::new("memory of an idle connection, whole", on, "KiB", Goal::ExtraAtMost(6.0), &whole)]
+}
+
+async fn broadcast(settings: &Settings) -> Row {
+    const MANY: usize = 1000;
+    const TIMES: usize = 50;
+    let mut bare = Server::start(settings, Kind::BareBroadcast, None, READ_BUFFER);
+    let mut link = Server::start(settings, Kind::LinkEvents, None, 0);
+    let text = message(128);
+    let (to_bare, to_link) = (bare.clients(MANY, &text), link.clients(MANY, &text));
+    let mut rounds = Vec::new();
+    for round in 0..=settings.rounds {
+        let mut measured = Vec::new();
+        for (server, clients) in [(&mut bare, &to_bare), (&mut link, &to_link)] {
+            let before = server.cpu_micros();
+            for _ in 0..TIMES {
+                clients.each_receives(|| server.process.tell(&text)).await;
+            }
+            measured.push((server.cpu_micros() - before) / (MANY * TIMES) as f64);
+        }
+        if round > 0 {
+            rounds.push(Round { bare: measured[0], link: measured[1] });
+        }
+    }
+    Row::new("broadcast", on(settings), "µs CPU a delivery", Goal::RatioAtMost(1.2), &rounds)
+}
+
+async fn heartbeats(settings: &Settings) -> Row {
+    let mut rounds = Vec::new();
+    for _ in 0..settings.rounds.min(3) {
+        let mut measured = Vec::new();
+        // One after the other, since there are not descriptors for both.
+        for bare in [true, false] {
+            let mut server = match bare {
+                true => Server::start(settings, Kind::BareHeartbeats, None, READ_BUFFER),
+                false => Server::link(settings, None),
+            };
+            let clients = server.clients(settings.idle, &message(128));
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let (before, cpu) = (clients.heartbeats(), server.cpu_micros());
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let rounds = clients.heartbeats() - before;
+            assert!(rounds as usize >= settings.idle * 4, "the heartbeats come once a second: {rounds}");
+            measured.push((server.cpu_micros() - cpu) / rounds as f64);
+        }
+        rounds.push(Round { bare: measured[0], link: measured[1] });
+    }
+    Row::new("heartbeats, idle", on(settings), "µs CPU a round", Goal::RatioAtMost(1.10), &rounds)
+}
+
+/// Here 'bare' is Link on one thread, and 'Link' is Link on two. The bare twin's own rows say what the runtime costs.
+async fn contention(settings: &Settings) -> Vec<Row> {
+    const MANY: usize = 500;
+    let goal = Goal::RatioAtMost(1.15);
+    let text = message(128);
+    let wallets: Vec<_> = (0..500).map(|number| wallet(10_000 + number)).collect();
+    let mut rows = Vec::new();
+    for bare in [true, false] {
+        let start = |workers| match bare {
+            true => Server::start(settings, Kind::BareEcho, Some(workers), READ_BUFFER),
+            false => Server::link(settings, Some(workers)),
+        };
+        let (mut one, mut two) = (start(1), start(2));
+        let (to_one, to_two) = (one.clients(MANY, &text), two.clients(MANY, &text));
+        let (mut messages, mut logins) = (Vec::new(), Vec::new());
+        for round in 0..=settings.rounds {
+            let message = Round {
+                bare: one.cpu_per_echo(&to_one, 1, settings.time).await,
+                link: two.cpu_per_echo(&to_two, 1, settings.time).await,
+            };
+            let login =
+                Round { bare: cpu_per_login(&mut one, &wallets), link: cpu_per_login(&mut two, &wallets) };
+            if round > 0 {
+                messages.push(message);
+                logins.push(login);
+            }
+        }
+        let on = if bare {
+            "bare: one thread, two".to_owned()
+        } else {
+            format!("{}: one thread, two", on(settings))
+        };
+        rows.push(Row::new("contention, messages", on.clone(), "µs CPU a message", goal, &messages));
+        rows.push(Row::new("contention, logins", on, "µs CPU", goal, &logins));
+    }
+    rows
+}

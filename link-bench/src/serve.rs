@@ -1,0 +1,164 @@
+//! The process of a server. It says on stdout where it listens, answers `usage` on stdin with what it has used, takes any
+//! other line as a text to broadcast, and ends when stdin does.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::{Ipv4Addr, SocketAddr},
+    thread,
+    time::Duration,
+};
+
+use async_channel::Receiver;
+use clap::{Args, ValueEnum};
+use link_async_std::AsyncStd;
+use link_driver::{Message, Runtime, Server, ServerEvent};
+use link_smol::Smol;
+use link_soak::serve::{Listening, RuntimeName};
+use link_tokio::Tokio;
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::bare;
+
+/// The interval of heartbeats, where there are any.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// What a process serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Bare: every message goes back.
+    BareEcho,
+    /// Bare: a ping and a text every second.
+    BareHeartbeats,
+    /// Bare: a prepared frame to everybody.
+    BareBroadcast,
+    /// Link as a stream of events: every message goes back, and broadcasts.
+    LinkEvents,
+    /// Link with a task for each client: every message goes back.
+    LinkSessions,
+}
+
+/// The options of the server.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[arg(long)]
+    kind: Kind,
+    #[arg(long)]
+    runtime: RuntimeName,
+    /// tokio: threads of its scheduler; without it, the one that has no other.
+    #[arg(long)]
+    workers: Option<usize>,
+    /// Bare: bytes of the read buffer.
+    #[arg(long, default_value_t = 4 << 10)]
+    read_buffer: usize,
+}
+
+/// What a server has used so far.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Usage {
+    /// CPU time of all of its threads, in the system's code too.
+    pub cpu_nanos: u64,
+    /// Bytes of it that are in memory now.
+    pub resident: u64,
+}
+
+/// Serves until stdin ends.
+///
+/// # Errors
+/// When it cannot listen, or cannot print.
+pub fn run(options: Options) -> io::Result<()> {
+    let (tell, told) = async_channel::unbounded();
+    match options.runtime {
+        RuntimeName::Tokio => {
+            let mut builder = match options.workers {
+                None => tokio::runtime::Builder::new_current_thread(),
+                Some(workers) => {
+                    let mut builder = tokio::runtime::Builder::new_multi_thread();
+                    builder.worker_threads(workers);
+                    builder
+                }
+            };
+            let runtime = builder.enable_all().build()?;
+            thread::spawn(move || {
+                // Spawned, so that all of it runs on the scheduler's own threads.
+                runtime.block_on(async { tokio::spawn(serve::<Tokio>(options, told)).await })
+            });
+        }
+        RuntimeName::AsyncStd => AsyncStd::spawn(serve::<AsyncStd>(options, told)),
+        RuntimeName::Smol => Smol::spawn(serve::<Smol>(options, told)),
+    }
+    for line in io::stdin().lines() {
+        match line? {
+            line if line == "usage" => say(&usage())?,
+            text => tell.try_send(text).map_err(io::Error::other)?,
+        }
+    }
+    Ok(())
+}
+
+async fn serve<R: Runtime>(options: Options, told: Receiver<String>) {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    if let Kind::LinkEvents | Kind::LinkSessions = options.kind {
+        let server =
+            Server::<R>::builder().host(Ipv4Addr::LOCALHOST).port(0).bind().await.expect("a free port");
+        say(&Listening { at: server.local_address().expect("it listens") }).expect("somebody hears");
+        return match options.kind {
+            Kind::LinkEvents => link_events(server, told).await,
+            _ => link_sessions(server).await,
+        };
+    }
+    let listener = R::bind(any).await.expect("a free port");
+    say(&Listening { at: R::local_address(&listener).expect("it listens") }).expect("somebody hears");
+    match options.kind {
+        Kind::BareHeartbeats => bare::heartbeats::<R>(listener, options.read_buffer, HEARTBEAT).await,
+        Kind::BareBroadcast => bare::broadcast::<R>(listener, told).await,
+        _ => bare::echo::<R>(listener, options.read_buffer).await,
+    }
+}
+
+async fn link_events<R: Runtime>(mut server: Server<R>, told: Receiver<String>) {
+    let handle = server.handle();
+    R::spawn(async move {
+        while let Ok(text) = told.recv().await {
+            let message = Message::parse(text).expect("JSON");
+            handle.broadcast(&message).expect("a message that can be sent");
+        }
+    });
+    while let Some(event) = server.next().await {
+        if let ServerEvent::Message(client, message) = event {
+            // A client that has gone is no reason to stop.
+            let _ = client.send(&message);
+        }
+    }
+}
+
+async fn link_sessions<R: Runtime>(mut server: Server<R>) {
+    while let Ok(mut session) = server.accept().await {
+        R::spawn(async move {
+            while let Some(message) = session.next().await {
+                if session.send(&message).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+fn usage() -> Usage {
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = resident.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Usage {
+        cpu_nanos: u64::try_from(cpu.tv_sec).expect("positive") * 1_000_000_000
+            + u64::try_from(cpu.tv_nsec).expect("positive"),
+        resident: kilobytes.expect("Linux says it") << 10,
+    }
+}
+
+fn say(what: &impl Serialize) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{}", serde_json::to_string(what)?)?;
+    stdout.flush()
+}
