@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use link_driver::{BindError, Runtime, Server, ServerEvent};
+use link_driver::{BindError, Rejected, Runtime, Server, ServerEvent};
 
 use crate::{
     Failure,
@@ -94,7 +94,8 @@ fn report(printer: Printer, happened: &ServerEvent, echo: bool) -> Result<(), Fa
                 &format!("{client} disconnected: {reason}"),
             )?;
         }
-        ServerEvent::Rejected { remote_address, address, reason, .. } => {
+        ServerEvent::Rejected(rejected) => {
+            let Rejected { remote_address, address, reason, .. } = &**rejected;
             let (remote, status) = (remote_address.to_string(), reason.status().map(|status| status.code()));
             let reason = reason.to_string();
             let who = address.map_or_else(|| remote.clone(), |address| address.to_string());

@@ -31,7 +31,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
                 }
             }
             ServerEvent::Disconnected(client, reason) => println!("{} is gone: {reason}", client.address()),
-            ServerEvent::Rejected { remote_address, reason, .. } => println!("{remote_address}: {reason}"),
+            ServerEvent::Rejected(rejected) => println!("{}: {}", rejected.remote_address, rejected.reason),
             _ => {}
         }
     }

@@ -51,7 +51,7 @@ pub async fn close_is_the_last_event_after_every_clients_end<R: Runtime>() {
         loop {
             match server.told().await {
                 Some(ServerEvent::Disconnected(peer, CloseReason::ShuttingDown)) => gone.push(peer.id()),
-                Some(ServerEvent::Rejected { reason: CloseReason::ShuttingDown, .. }) => rejected += 1,
+                Some(ServerEvent::Rejected(it)) if it.reason == CloseReason::ShuttingDown => rejected += 1,
                 Some(ServerEvent::Close) => break,
                 other => panic!("{other:?}"),
             }

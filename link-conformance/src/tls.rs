@@ -180,7 +180,7 @@ pub async fn an_expired_a_foreign_and_a_strangers_certificate_are_told_apart<R: 
             builder = builder.ca(trusted.ca());
         }
         let rejected = server.hears(|event| match event {
-            ServerEvent::Rejected { reason, .. } => Some(reason),
+            ServerEvent::Rejected(rejected) => Some(rejected.reason),
             _ => None,
         });
         let (complaint, reason) = futures_util::future::join(complaint(builder), rejected).await;
@@ -198,7 +198,7 @@ pub async fn plain_text_on_a_tls_port_and_tls_on_a_plain_one_are_told_apart<R: R
     let mut secure = authority.server::<R>("127.0.0.1").bind().await.unwrap();
     let plain_client = client(&secure).max_reconnect_attempts(0);
     let rejected = secure.hears(|event| match event {
-        ServerEvent::Rejected { reason, .. } => Some(reason),
+        ServerEvent::Rejected(rejected) => Some(rejected.reason),
         _ => None,
     });
     let (said, reason) = futures_util::future::join(complaint(plain_client), rejected).await;
@@ -220,7 +220,7 @@ pub async fn plain_text_on_a_tls_port_and_tls_on_a_plain_one_are_told_apart<R: R
     let mut plain = server::<R>().bind().await.unwrap();
     let tls_client = client_of(&plain).ca(authority.ca());
     let rejected = plain.hears(|event| match event {
-        ServerEvent::Rejected { reason, .. } => Some(reason),
+        ServerEvent::Rejected(rejected) => Some(rejected.reason),
         _ => None,
     });
     let (said, reason) = futures_util::future::join(complaint(tls_client), rejected).await;
@@ -266,7 +266,7 @@ pub async fn the_authentication_deadline_covers_the_tls_handshake<R: Runtime>() 
         heard
     });
     let rejected = server.hears(|event| match event {
-        ServerEvent::Rejected { reason, .. } => Some(reason),
+        ServerEvent::Rejected(rejected) => Some(rejected.reason),
         _ => None,
     });
     let (heard, reason) = futures_util::future::join(silent, rejected).soon::<R>().await;

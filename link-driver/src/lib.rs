@@ -39,8 +39,8 @@ pub use limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TI
 pub use outbox::SendError;
 pub use runtime::{Runtime, Timer};
 pub use server::{
-    AcceptError, AttachError, BindError, Candidate, NoListener, Peer, RoundTrips, Server, ServerBuilder,
-    ServerError, ServerEvent, ServerHandle, ServerStats, Session, Verdict,
+    AcceptError, AttachError, BindError, Candidate, NoListener, Peer, Rejected, RoundTrips, Server,
+    ServerBuilder, ServerError, ServerEvent, ServerHandle, ServerStats, Session, Verdict,
 };
 #[cfg(feature = "tls")]
 pub use tls::TlsError;

@@ -13,7 +13,7 @@ use std::{
     future::poll_fn,
     io,
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -65,44 +65,6 @@ pub(crate) struct Traffic {
     pub(crate) bytes_sent: u64,
 }
 
-/// Drives a connection to its end. Returns once the application has been told everything and the socket is closed.
-pub(crate) async fn drive<R, S, A>(
-    socket: WebSocket<S>,
-    connection: Connection,
-    commands: &mut Commands,
-    attendant: &mut A,
-    limits: &Limits,
-    send_timeout: Duration,
-) where
-    R: Runtime,
-    S: AsyncRead + AsyncWrite + Unpin,
-    A: Attendant,
-{
-    let mut timer = pin!(R::timer());
-    let mut line = Line {
-        socket,
-        connection,
-        commands,
-        attendant,
-        limits,
-        send_timeout,
-        flush: Flush::Done,
-        reading: true,
-        leaving: None,
-        broken: false,
-        ended: false,
-        armed: None,
-        traffic: Traffic::default(),
-    };
-    poll_fn(|cx| line.turn::<R>(timer.as_mut(), cx)).await;
-    let Line { mut socket, attendant, .. } = line;
-    let farewell = async move {
-        let patience = runtime::now::<R>().mono.after(LINGER);
-        select(pin!(socket.drain()), pin!(runtime::sleep_until::<R>(patience))).await;
-    };
-    join(farewell, poll_fn(|cx| attendant.poll_told(cx))).await;
-}
-
 impl Traffic {
     fn received(&mut self, bytes: usize) {
         self.messages_received = self.messages_received.saturating_add(1);
@@ -115,12 +77,14 @@ impl Traffic {
     }
 }
 
-struct Line<'a, S, A> {
+/// One connection, with all that drives it. It lives in a box: a future keeps room for what is moved into it, and for
+/// what becomes of that, and there may be a hundred thousand of them.
+pub(crate) struct Line<S, A> {
     socket: WebSocket<S>,
     connection: Connection,
-    commands: &'a mut Commands,
-    attendant: &'a mut A,
-    limits: &'a Limits,
+    commands: Commands,
+    attendant: A,
+    limits: Limits,
     send_timeout: Duration,
     flush: Flush,
     /// Whether the peer is read; not while the application is behind.
@@ -133,6 +97,8 @@ struct Line<'a, S, A> {
     ended: bool,
     /// The time for which the timer is armed. It may be earlier than the deadline, never later.
     armed: Option<Instant>,
+    /// Whom the timer wakes.
+    waited: Waker,
     /// Of this turn.
     traffic: Traffic,
 }
@@ -149,14 +115,50 @@ enum Flush {
     },
 }
 
-impl<S, A> Line<'_, S, A>
+impl<S, A> Line<S, A>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Attendant,
 {
+    pub(crate) fn new(
+        socket: WebSocket<S>,
+        connection: Connection,
+        commands: Commands,
+        attendant: A,
+        limits: Limits,
+        send_timeout: Duration,
+    ) -> Box<Self> {
+        Box::new(Self {
+            socket,
+            connection,
+            commands,
+            attendant,
+            limits,
+            send_timeout,
+            flush: Flush::Done,
+            reading: true,
+            leaving: None,
+            broken: false,
+            ended: false,
+            armed: None,
+            waited: Waker::noop().clone(),
+            traffic: Traffic::default(),
+        })
+    }
+
+    /// Drives the connection to its end. Returns once the application has been told everything and the socket is closed.
+    pub(crate) async fn drive<R: Runtime>(mut self: Box<Self>) -> (Commands, A) {
+        {
+            let mut timer = pin!(R::timer());
+            poll_fn(|cx| self.turn::<R>(timer.as_mut(), cx)).await;
+        }
+        Box::pin(self.see_off::<R>()).await
+    }
+
     fn turn<R: Runtime>(&mut self, mut timer: Pin<&mut R::Timer>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let now = runtime::now::<R>();
+            self.commands.listen(cx);
             self.drain(now, cx);
             let mut more = self.take_commands(now, cx);
             more |= self.read_frames(now, cx);
@@ -178,6 +180,18 @@ where
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Says the last words and waits for the peer's end, for a moment, and until the application has been told everything.
+    async fn see_off<R: Runtime>(self: Box<Self>) -> (Commands, A) {
+        let Self { mut socket, commands, mut attendant, .. } = *self;
+        // The socket is gone with its farewell, however long the application takes to hear of it.
+        let farewell = async move {
+            let patience = runtime::now::<R>().mono.after(LINGER);
+            select(pin!(socket.drain()), pin!(runtime::sleep_until::<R>(patience))).await;
+        };
+        join(farewell, poll_fn(|cx| attendant.poll_told(cx))).await;
+        (commands, attendant)
     }
 
     /// Takes an eviction, and messages. Says whether there may be more.
@@ -208,8 +222,8 @@ where
             if self.ended || bytes >= TURN_BYTES || self.is_stalled() {
                 return !self.ended && bytes >= TURN_BYTES;
             }
-            match self.commands.poll_next(cx) {
-                Poll::Ready(Some(Command::Send(message))) => {
+            match self.commands.next() {
+                Some(Command::Send(message)) => {
                     let size = message.as_str().len();
                     bytes = bytes.saturating_add(size);
                     // The outbox has checked what can be checked; if the connection has ended, it says so.
@@ -217,8 +231,8 @@ where
                         self.traffic.sent(size);
                     }
                 }
-                Poll::Ready(Some(Command::Close)) => self.connection.close(CloseReason::Local, now),
-                Poll::Ready(None) | Poll::Pending => {
+                Some(Command::Close) => self.connection.close(CloseReason::Local, now),
+                None => {
                     if let Some(reason) = self.leaving.take() {
                         self.connection.close(reason, now);
                         self.drain(now, cx);
@@ -277,6 +291,7 @@ where
         if self.connection.poll_timeout().is_some_and(|due| due <= now.mono) {
             self.connection.handle_timeout(now);
             self.drain(now, cx);
+            self.commands.tidy();
         }
         if self.stalled_until().is_some_and(|due| due <= now.mono) {
             self.connection.close(self.leaving.take().unwrap_or(CloseReason::SlowPeer), now);
@@ -291,7 +306,7 @@ where
                 Output::Send(frame) => self.write(frame, now, cx),
                 Output::Event(event) => {
                     match &event {
-                        Event::Authenticated { .. } => self.socket.trust(self.limits),
+                        Event::Authenticated { .. } => self.socket.trust(&self.limits),
                         Event::Message(message) => self.traffic.received(message.as_str().len()),
                         _ => {}
                     }
@@ -377,11 +392,19 @@ where
             if deadline <= now.mono {
                 return Poll::Ready(());
             }
-            if self.armed.is_none_or(|armed| deadline < armed) {
-                runtime::arm::<R>(timer.as_mut(), deadline);
-                self.armed = Some(deadline);
+            match self.armed {
+                // It would say so again.
+                Some(armed) if now.mono < armed && armed <= deadline && self.waited.will_wake(cx.waker()) => {
+                    return Poll::Pending;
+                }
+                Some(armed) if armed <= deadline => {}
+                _ => {
+                    runtime::arm::<R>(timer.as_mut(), deadline);
+                    self.armed = Some(deadline);
+                }
             }
             if timer.as_mut().poll(cx).is_pending() {
+                self.waited.clone_from(cx.waker());
                 return Poll::Pending;
             }
             self.armed = None;

@@ -1,25 +1,24 @@
-//! The way of a message from the application to the task that owns the connection: a queue, bounded in bytes.
+//! The way of a message from the application to the task that owns the connection: a queue, bounded in bytes. An eviction
+//! takes the same way, and overtakes what waits.
+//!
+//! The task takes all that waits at once, by one lock, and works that off in its turns.
 
 use std::{
+    collections::VecDeque,
+    mem,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
 };
 
-use futures_channel::mpsc;
-use futures_core::Stream;
-use link_core::{IntoMessage, InvalidMessage, Message};
+use link_core::{CloseReason, IntoMessage, InvalidMessage, Message};
 
 use crate::limits::Limits;
 
 /// What a queued message counts beyond its text, so that a flood of empty ones is bounded as well.
 const OVERHEAD: usize = 64;
-
-/// More commands than ever wait, but for bounds beyond reason.
-const MAX_WAITING: usize = 1 << 20;
-
 /// Why a message was not sent. Nothing of it will be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -53,17 +52,38 @@ pub enum SendError {
 
 /// The application's end. Cloning it is cheap.
 #[derive(Debug, Clone)]
-pub(crate) struct Outbox {
-    commands: mpsc::UnboundedSender<Command>,
-    waiting: Arc<AtomicUsize>,
-    limits: Limits,
-}
+pub(crate) struct Outbox(Arc<Shared>);
 
 /// The connection's end.
 #[derive(Debug)]
 pub(crate) struct Commands {
-    commands: mpsc::UnboundedReceiver<Command>,
-    waiting: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+    /// Taken from the queue, and not worked off yet.
+    taken: VecDeque<Command>,
+    /// What they cost when they were taken. It counts in the queue until the next are taken.
+    taken_cost: usize,
+    /// Who is woken when something comes: the same as in the queue, to be compared without its lock.
+    listening: Waker,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    queue: Mutex<Queue>,
+    /// Whether there is an eviction, so that looking for one takes no lock.
+    evicted: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    commands: VecDeque<Command>,
+    /// What they cost, and those that the connection has taken last.
+    cost: usize,
+    eviction: Option<CloseReason>,
+    /// The task that owns the connection.
+    listening: Option<Waker>,
+    /// Nobody takes anything any more.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -74,66 +94,131 @@ pub(crate) enum Command {
 }
 
 pub(crate) fn outbox(limits: Limits) -> (Outbox, Commands) {
-    let (sender, commands) = mpsc::unbounded();
-    let waiting = Arc::new(AtomicUsize::new(0));
-    (Outbox { commands: sender, waiting: waiting.clone(), limits }, Commands { commands, waiting })
+    let shared = Arc::new(Shared { limits, queue: Mutex::default(), evicted: AtomicBool::new(false) });
+    let commands = Commands {
+        shared: shared.clone(),
+        taken: VecDeque::new(),
+        taken_cost: 0,
+        listening: Waker::noop().clone(),
+    };
+    (Outbox(shared), commands)
 }
 
 impl Outbox {
     pub(crate) fn send(&self, message: impl IntoMessage) -> Result<(), SendError> {
         let message = message.into_message()?;
-        let (size, limit) = (message.as_str().len(), self.limits.max_message_size);
+        let (size, limit) = (message.as_str().len(), self.0.limits.max_message_size);
         if size > limit {
             return Err(SendError::TooLarge { size, limit });
         }
-        let (cost, limit) = (cost(&message), self.limits.max_send_queue);
-        let before = self.waiting.fetch_add(cost, Ordering::Relaxed);
-        // One message always fits, however small the bound.
-        if before > 0 && before.saturating_add(cost) > limit {
-            self.waiting.fetch_sub(cost, Ordering::Relaxed);
-            return Err(SendError::Full { limit });
-        }
-        self.commands.unbounded_send(Command::Send(message)).map_err(|_| SendError::Closed)
+        let (cost, limit) = (cost(&message), self.0.limits.max_send_queue);
+        self.0.put(Command::Send(message), |queue| {
+            // One message always fits, however small the bound.
+            if queue.cost > 0 && queue.cost.saturating_add(cost) > limit {
+                return Err(SendError::Full { limit });
+            }
+            queue.cost = queue.cost.saturating_add(cost);
+            Ok(())
+        })
     }
 
     /// Closes the connection once what was sent before is out.
     pub(crate) fn close(&self) {
         // An error means that it has ended already.
-        let _ = self.commands.unbounded_send(Command::Close);
+        let _ = self.0.put(Command::Close, |_| Ok(()));
+    }
+
+    /// Ends the connection, for a reason that comes neither from the application nor from its peer. The first one counts.
+    pub(crate) fn evict(&self, reason: CloseReason) {
+        let mut queue = self.0.queue();
+        queue.eviction.get_or_insert(reason);
+        self.0.evicted.store(true, Ordering::Release);
+        let listening = queue.listening.clone();
+        drop(queue);
+        wake(listening);
+    }
+
+    /// The reason to end, told once. Whoever [listens](Commands::listen) is woken when there is one.
+    pub(crate) fn eviction(&self) -> Option<CloseReason> {
+        if !self.0.evicted.load(Ordering::Acquire) {
+            return None;
+        }
+        self.0.evicted.store(false, Ordering::Relaxed);
+        self.0.queue().eviction.take()
+    }
+}
+
+impl Shared {
+    fn put(
+        &self,
+        command: Command,
+        admit: impl FnOnce(&mut Queue) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        let mut queue = self.queue();
+        if queue.closed {
+            return Err(SendError::Closed);
+        }
+        admit(&mut queue)?;
+        // The connection takes all at once, so only the first need wake it.
+        let listening = if queue.commands.is_empty() { queue.listening.clone() } else { None };
+        queue.commands.push_back(command);
+        drop(queue);
+        wake(listening);
+        Ok(())
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing here panics while it holds the lock; and if it did, the data would still be whole.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Commands {
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Command>> {
-        let command = std::task::ready!(std::pin::Pin::new(&mut self.commands).poll_next(cx));
-        if let Some(Command::Send(message)) = &command {
-            self.waiting.fetch_sub(cost(message), Ordering::Relaxed);
+    /// From here on this task is woken when something comes, or an eviction.
+    pub(crate) fn listen(&mut self, cx: &Context<'_>) {
+        if !self.listening.will_wake(cx.waker()) {
+            self.listening.clone_from(cx.waker());
+            self.shared.queue().listening = Some(cx.waker().clone());
         }
-        Poll::Ready(command)
+    }
+
+    /// The next command, if one waits.
+    pub(crate) fn next(&mut self) -> Option<Command> {
+        if self.taken.is_empty() {
+            let mut queue = self.shared.queue();
+            mem::swap(&mut self.taken, &mut queue.commands);
+            // What was taken before is worked off by now.
+            queue.cost = queue.cost.saturating_sub(self.taken_cost);
+            self.taken_cost = queue.cost;
+        }
+        self.taken.pop_front()
+    }
+
+    /// Gives back the room that a burst has taken, where nothing waits.
+    pub(crate) fn tidy(&mut self) {
+        if self.taken.is_empty() {
+            self.taken = VecDeque::new();
+            let mut queue = self.shared.queue();
+            if queue.commands.is_empty() {
+                queue.commands = VecDeque::new();
+            }
+        }
     }
 
     /// Takes no more commands, and hands back the messages that are still waiting.
     pub(crate) fn close(&mut self) -> Vec<Message> {
-        let mut unsent = Vec::new();
-        let mut keep = |command| {
-            if let Command::Send(message) = command {
-                unsent.push(message);
-            }
+        let mut queue = self.shared.queue();
+        queue.closed = true;
+        let rest = mem::take(&mut queue.commands);
+        // The application may keep its end for long, and a waker keeps the memory of its task.
+        let listening = queue.listening.take();
+        drop(queue);
+        drop(listening);
+        let message = |command| match command {
+            Command::Send(message) => Some(message),
+            Command::Close => None,
         };
-        // The channel keeps the last waker that it was shown for as long as the application keeps its end, and a waker keeps the
-        // memory of its task. So the last one is nobody's. (The application may be sending meanwhile: no room is given back, and
-        // so no more messages come than the queue has room for.)
-        let mut nobody = Context::from_waker(Waker::noop());
-        for _ in 0..MAX_WAITING {
-            let next = std::pin::Pin::new(&mut self.commands).poll_next(&mut nobody);
-            let Poll::Ready(Some(command)) = next else { break };
-            keep(command);
-        }
-        self.commands.close();
-        while let Ok(command) = self.commands.try_recv() {
-            keep(command);
-        }
-        unsent
+        mem::take(&mut self.taken).into_iter().chain(rest).filter_map(message).collect()
     }
 }
 
@@ -147,27 +232,95 @@ fn cost(message: &Message) -> usize {
     message.as_str().len().saturating_add(OVERHEAD)
 }
 
+/// Never under the lock: a waker may do anything at all.
+fn wake(listening: Option<Waker>) {
+    if let Some(listening) = listening {
+        listening.wake();
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::task::Wake;
+    use std::{sync::atomic::AtomicUsize, task::Wake};
 
     use super::*;
 
-    struct Task;
+    #[derive(Default)]
+    struct Task(AtomicUsize);
 
     impl Wake for Task {
-        fn wake(self: Arc<Self>) {}
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
+
+    fn message() -> Message {
+        Message::parse(r#"{"type":"m"}"#).unwrap()
+    }
+
+    fn listening(limits: Limits) -> (Outbox, Commands, Arc<Task>) {
+        let (application, mut commands) = outbox(limits);
+        let task = Arc::new(Task::default());
+        commands.listen(&Context::from_waker(&Waker::from(task.clone())));
+        (application, commands, task)
+    }
+
+    const ROOMY: Limits = Limits { max_message_size: 1000, max_send_queue: 1000 };
 
     #[test]
     fn who_keeps_the_applications_end_does_not_keep_the_task() {
-        let (_application, mut commands) = outbox(Limits { max_message_size: 1000, max_send_queue: 1000 });
-        let task = Arc::new(Task);
-        let waker = Waker::from(task.clone());
-        assert!(commands.poll_next(&mut Context::from_waker(&waker)).is_pending());
-        drop(waker);
-        assert_eq!(Arc::strong_count(&task), 2);
+        let (_application, commands, task) = listening(ROOMY);
+        assert!(Arc::strong_count(&task) > 1);
         drop(commands);
         assert_eq!(Arc::strong_count(&task), 1);
+    }
+
+    #[test]
+    fn a_burst_wakes_the_connection_once_and_what_comes_after_it_again() {
+        let (application, mut commands, task) = listening(ROOMY);
+        application.send(message()).unwrap();
+        application.send(message()).unwrap();
+        assert_eq!(task.0.load(Ordering::Relaxed), 1);
+        while commands.next().is_some() {}
+        application.send(message()).unwrap();
+        assert_eq!(task.0.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn what_the_connection_has_taken_counts_until_all_of_it_is_worked_off() {
+        let bytes = 2 * cost(&message());
+        let (application, mut commands, _task) =
+            listening(Limits { max_message_size: 1000, max_send_queue: bytes });
+        application.send(message()).unwrap();
+        application.send(message()).unwrap();
+        assert!(commands.next().is_some());
+        assert_eq!(application.send(message()), Err(SendError::Full { limit: bytes }));
+        assert!(commands.next().is_some());
+        assert!(commands.next().is_none());
+        application.send(message()).unwrap();
+    }
+
+    #[test]
+    fn an_eviction_wakes_the_connection_whatever_waits_and_is_told_once() {
+        let (application, _commands, task) = listening(ROOMY);
+        application.send(message()).unwrap();
+        application.evict(CloseReason::Replaced);
+        application.evict(CloseReason::SlowPeer);
+        assert_eq!(task.0.load(Ordering::Relaxed), 3);
+        assert_eq!(application.eviction(), Some(CloseReason::Replaced));
+        assert_eq!(application.eviction(), None);
+    }
+
+    #[test]
+    fn a_closed_queue_hands_back_what_waits_in_order_and_takes_no_more() {
+        let (application, mut commands, _task) = listening(ROOMY);
+        let numbered = |number: u32| Message::parse(format!(r#"{{"n":{number}}}"#)).unwrap();
+        for number in 0..3 {
+            application.send(numbered(number)).unwrap();
+        }
+        assert!(commands.next().is_some());
+        application.send(numbered(3)).unwrap();
+        assert_eq!(commands.close(), [numbered(1), numbered(2), numbered(3)]);
+        assert_eq!(application.send(message()), Err(SendError::Closed));
     }
 }

@@ -23,8 +23,8 @@ use std::{
 
 use arbitrary::{Arbitrary, Unstructured};
 use link_driver::{
-    Address, Client, ClientEvent, CloseReason, Message, SendError, Server, ServerBuilder, ServerError,
-    ServerEvent, ServerHandle, Session, Verdict,
+    Address, Client, ClientEvent, CloseReason, Message, Rejected, SendError, Server, ServerBuilder,
+    ServerError, ServerEvent, ServerHandle, Session, Verdict,
 };
 use tungstenite::handshake::derive_accept_key;
 
@@ -483,7 +483,8 @@ impl Told {
                 assert_eq!(self.live.remove(&peer.address()), Some(peer.id().0));
                 assert!(!peer.is_connected());
             }
-            ServerEvent::Rejected { id, reason, .. } => {
+            ServerEvent::Rejected(rejected) => {
+                let Rejected { id, reason, .. } = *rejected;
                 let before = self.stages.insert(id.0, Stage::Over);
                 assert!(
                     matches!(before, None | Some(Stage::Connected)),
@@ -909,7 +910,7 @@ impl Honest {
                 assert!(self.cut || self.client_gone, "{reason}");
                 self.server_gone = true;
             }
-            ServerEvent::Rejected { reason, .. } => assert!(self.cut, "{reason}"),
+            ServerEvent::Rejected(rejected) => assert!(self.cut, "{}", rejected.reason),
             ServerEvent::Error(error) => panic!("{error}"),
             _ => {}
         }

@@ -246,7 +246,7 @@ pub(crate) trait ServerStory {
         loop {
             match self.told().await {
                 Some(ServerEvent::Connected { .. }) => {}
-                Some(ServerEvent::Rejected { address, reason, .. }) => return (address, reason),
+                Some(ServerEvent::Rejected(rejected)) => return (rejected.address, rejected.reason),
                 other => panic!("expected `Rejected`, got {other:?}"),
             }
         }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     event_queue::EventQueue,
     limits::Limits,
-    line::drive,
+    line::Line,
     outbox::outbox,
     runtime::{self, Runtime},
 };
@@ -127,8 +127,8 @@ impl Run {
         self.tell(ClientEvent::Connected);
         let opened = self.reconnect.opened(runtime::now::<R>());
         let connection = Connection::client(self.config.clone(), opened);
-        let (outbox, mut commands) = outbox(self.limits);
-        let mut attendant = ClientAttendant {
+        let (outbox, commands) = outbox(self.limits);
+        let attendant = ClientAttendant {
             shared: &self.shared,
             outbox,
             events: &mut self.events,
@@ -138,9 +138,9 @@ impl Run {
             welcome: &mut self.welcome,
             ended: None,
         };
-        drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, &self.limits, self.send_timeout)
-            .await;
-        let (ended, stopped) = (attendant.ended.take(), attendant.stopped);
+        let line = Line::new(socket, connection, commands, attendant, self.limits, self.send_timeout);
+        let (mut commands, attendant) = line.drive::<R>().await;
+        let (ended, stopped) = (attendant.ended, attendant.stopped);
         // A connection always says how it ended.
         let reason = ended.unwrap_or(link_core::CloseReason::Lost);
         let unsent = commands.close();

@@ -121,7 +121,7 @@ pub(super) fn attach<R: Runtime, S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let arrival = match shared.registry.arrive(remote_address.ip()) {
+    let arrival = match shared.registry.arrive(remote_address.ip(), shared.limits) {
         None => return Err(AttachError::Closed),
         Some(Err(overload)) => {
             shared.counters.turned_away(overload.label());
@@ -217,7 +217,7 @@ async fn accept_all<R: Runtime>(
             (Next::Decided(face), _) => decided = Some(face),
             (Next::Attached(serve), _) => spawn::<R>(serve(sources.decided.clone()), alive),
             (Next::Accepted(Ok((stream, remote_address))), Some(face)) => {
-                match shared.registry.arrive(remote_address.ip()) {
+                match shared.registry.arrive(remote_address.ip(), shared.limits) {
                     Some(Ok(arrival)) => {
                         let guest = Guest::new(shared.clone(), arrival, remote_address);
                         let span = guest.span();

@@ -1,7 +1,6 @@
 //! Between one connection of a server and the program: admission, registration, events.
 
 use std::{
-    convert::Infallible,
     net::SocketAddr,
     panic::AssertUnwindSafe,
     pin::Pin,
@@ -9,17 +8,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_channel::oneshot;
 use futures_util::FutureExt;
 use link_core::{Address, CloseReason, ConnectionId, Event, Message, Now, Refusal, Ticket};
 use tracing::{debug, error, info};
 
 use super::{
-    LOG, ServerError, ServerEvent,
+    LOG, Rejected, ServerError, ServerEvent,
     accept::{Face, Shared},
     builder::Candidate,
     peer::Peer,
-    registry::{Arrival, Told},
+    registry::Told,
     session::Session,
 };
 use crate::{
@@ -33,12 +31,8 @@ pub(super) struct ServerAttendant {
     id: ConnectionId,
     remote_address: SocketAddr,
     outbox: Outbox,
-    /// Taken when we were told to end.
-    evicted: Option<oneshot::Receiver<CloseReason>>,
-    /// Kept until the program has been told of our end.
-    telling: Option<oneshot::Sender<Infallible>>,
-    /// We ended before the program had heard of our predecessor's end. Until it has, `telling` is kept, or a successor of
-    /// ours could be told of too early.
+    /// We ended before the program had heard of our predecessor's end. Until it has, it counts as not told of ours, or a
+    /// successor of ours could be told of too early.
     predecessor: Option<Told>,
     /// The address that we had, if we were admitted.
     had: Option<Address>,
@@ -90,18 +84,15 @@ struct OpenSession {
 impl ServerAttendant {
     pub(super) fn new(
         shared: Arc<Shared>,
-        arrival: Arrival,
+        id: ConnectionId,
         remote_address: SocketAddr,
         outbox: Outbox,
     ) -> Self {
-        let Arrival { id, evicted, telling } = arrival;
         Self {
             shared,
             id,
             remote_address,
             outbox,
-            evicted: Some(evicted),
-            telling: Some(telling),
             predecessor: None,
             had: None,
             rejected: None,
@@ -195,7 +186,7 @@ impl ServerAttendant {
         }
         self.rejected = Some(label);
         let Self { id, remote_address, .. } = *self;
-        self.tell(ServerEvent::Rejected { id, remote_address, address, reason });
+        self.tell(ServerEvent::Rejected(Box::new(Rejected { id, remote_address, address, reason })));
     }
 
     fn tell(&mut self, event: ServerEvent) {
@@ -288,7 +279,7 @@ impl Attendant for ServerAttendant {
                 if let Some(session) = session {
                     // The program has the session, or will have it before any later one; how slowly it reads that does not
                     // hold up a successor.
-                    self.telling = None;
+                    self.shared.registry.told(self.id);
                     ready!(session.messages.poll_sent(cx));
                 }
             }
@@ -298,7 +289,7 @@ impl Attendant for ServerAttendant {
             let _ = ready!(Pin::new(predecessor).poll(cx));
             self.predecessor = None;
         }
-        self.telling = None;
+        self.shared.registry.told(self.id);
         // Ends the session's stream now, rather than when the socket has been seen off.
         self.program = Program::Told;
         Poll::Ready(())
@@ -331,12 +322,9 @@ impl Attendant for ServerAttendant {
         Poll::Ready((ticket, Ok(())))
     }
 
-    fn poll_eviction(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        let Some(evicted) = &mut self.evicted else { return Poll::Pending };
-        let eviction = ready!(Pin::new(evicted).poll(cx));
-        self.evicted = None;
-        // There is no error while we live: the registry keeps the other end until we let go of it.
-        eviction.map_or(Poll::Pending, Poll::Ready)
+    fn poll_eviction(&mut self, _: &mut Context<'_>) -> Poll<CloseReason> {
+        // Whoever listens for commands is woken.
+        self.outbox.eviction().map_or(Poll::Pending, Poll::Ready)
     }
 
     fn count(&mut self, traffic: Traffic) {

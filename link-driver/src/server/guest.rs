@@ -1,6 +1,12 @@
 //! One connection of a server, from its acceptance to its end: TLS, the HTTP upgrade, and the loop.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::{Either, select};
@@ -17,14 +23,15 @@ use super::{
     registry::Arrival,
 };
 use crate::{
-    line::{Attendant, LINGER, drive, within},
-    outbox::{Commands, outbox},
+    line::{Attendant, LINGER, Line, within},
+    outbox::Commands,
     runtime::{self, Runtime},
     socket::{self, WebSocket},
     transport::Transport,
 };
 
-/// One connection.
+/// One connection, until it is a [`Line`]. The future of each phase is in a box of its own: a task keeps room for all that
+/// its future ever holds.
 pub(super) struct Guest {
     shared: Arc<Shared>,
     commands: Commands,
@@ -33,9 +40,9 @@ pub(super) struct Guest {
 
 impl Guest {
     pub(super) fn new(shared: Arc<Shared>, arrival: Arrival, remote_address: SocketAddr) -> Self {
-        let (outbox, commands) = outbox(shared.limits);
+        let Arrival { id, outbox, commands } = arrival;
         shared.counters.accepted();
-        let attendant = ServerAttendant::new(shared.clone(), arrival, remote_address, outbox);
+        let attendant = ServerAttendant::new(shared.clone(), id, remote_address, outbox);
         Self { shared, commands, attendant }
     }
 
@@ -52,11 +59,12 @@ impl Guest {
         face: &Face,
     ) -> impl Future<Output = ()> + Send + 'static {
         self.attendant.tell_to(face);
-        async move {
+        // No `async fn`, since that would keep room for its arguments beside what becomes of them.
+        let opening = Box::pin(async move {
             let started = runtime::now::<R>();
-            match open::<R>(&self.shared, stream, started.mono, &mut self.attendant).await {
+            match open::<R>(&mut self, stream, started.mono).await {
                 // The deadline counts from the acceptance, so that it covers the upgrade as well.
-                Ok(stream) => self.converse::<R, _>(stream, started).await,
+                Ok(stream) => Some(self.converse::<R, _>(stream, started)),
                 Err(NotOpen { reason, answer }) => {
                     let Self { mut attendant, .. } = self;
                     attendant.attend(Event::Closed { reason }, runtime::now::<R>());
@@ -65,7 +73,13 @@ impl Guest {
                         within::<R, _>(started, LINGER, socket::answer(&mut stream, text)).await;
                     }
                     poll_fn(|cx| attendant.poll_told(cx)).await;
+                    None
                 }
+            }
+        });
+        async move {
+            if let Some(conversation) = opening.await {
+                conversation.await;
             }
         }
     }
@@ -77,15 +91,14 @@ impl Guest {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let timeout = self.shared.config.auth_timeout;
-        let wanted = within::<R, _>(started.mono, timeout, async {
+        let wanted = Box::pin(within::<R, _>(started.mono, timeout, async {
             let face = decided.await.ok()?;
             while face.is_full() {
                 pause::<R>(FULL_PAUSE).await;
             }
             Some(face)
-        });
-        let evicted = poll_fn(|cx| self.attendant.poll_eviction(cx));
-        let reason = match select(pin!(wanted), evicted).await {
+        }));
+        let reason = match select(wanted, poll_fn(|cx| self.poll_eviction(cx))).await {
             Either::Left((Some(Some(face)), _)) => {
                 self.attendant.tell_to(&face);
                 return self.converse::<R, S>(stream, started).await;
@@ -98,16 +111,23 @@ impl Guest {
     }
 
     /// From a WebSocket that is open.
-    async fn converse<R: Runtime, S>(self, stream: S, started: Now)
+    fn converse<R: Runtime, S>(self, stream: S, started: Now) -> impl Future<Output = ()> + use<R, S>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Self { shared, mut commands, mut attendant } = self;
+        let Self { shared, commands, mut attendant } = self;
         attendant.connected();
         let connection = Connection::server(shared.config.clone(), started);
-        let (limits, send_timeout) = (&shared.limits, shared.send_timeout);
-        let socket = WebSocket::server(stream);
-        drive::<R, _, _>(socket, connection, &mut commands, &mut attendant, limits, send_timeout).await;
+        let (socket, limits) = (WebSocket::server(stream), shared.limits);
+        let line = Line::new(socket, connection, commands, attendant, limits, shared.send_timeout);
+        // What is returned is dropped with all that it holds.
+        async move { drop(line.drive::<R>().await) }
+    }
+
+    /// Ready when the connection is to end for a reason that does not come from its peer.
+    fn poll_eviction(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.commands.listen(cx);
+        self.attendant.poll_eviction(cx)
     }
 }
 
@@ -131,16 +151,15 @@ impl<S> NotOpen<S> {
 /// From an accepted transport to a WebSocket: TLS, if there is to be, and the HTTP upgrade, all before the
 /// authentication deadline.
 async fn open<R: Runtime>(
-    shared: &Shared,
+    guest: &mut Guest,
     stream: R::Stream,
     started: link_core::Instant,
-    attendant: &mut ServerAttendant,
 ) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
-    let timeout = shared.config.auth_timeout;
-    let mut stream = secure::<R>(shared, stream, started, attendant).await?;
+    let timeout = guest.shared.config.auth_timeout;
+    let mut stream = secure::<R>(guest, stream, started).await?;
     let outcome = {
         let work = within::<R, _>(started, timeout, WebSocket::upgrade(&mut stream));
-        let evicted = poll_fn(|cx| attendant.poll_eviction(cx));
+        let evicted = poll_fn(|cx| guest.poll_eviction(cx));
         match select(pin!(work), evicted).await {
             Either::Left((outcome, _)) => Ok(outcome),
             Either::Right((reason, _)) => Err(reason),
@@ -165,10 +184,9 @@ async fn open<R: Runtime>(
 #[cfg(not(feature = "tls"))]
 #[allow(clippy::unused_async, reason = "with TLS, it waits")]
 async fn secure<R: Runtime>(
-    _: &Shared,
+    _: &mut Guest,
     stream: R::Stream,
     _: link_core::Instant,
-    _: &mut ServerAttendant,
 ) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
     Ok(Transport::Plain(stream))
 }
@@ -176,15 +194,14 @@ async fn secure<R: Runtime>(
 /// The server's half of the TLS handshake, if this server speaks TLS.
 #[cfg(feature = "tls")]
 async fn secure<R: Runtime>(
-    shared: &Shared,
+    guest: &mut Guest,
     stream: R::Stream,
     started: link_core::Instant,
-    attendant: &mut ServerAttendant,
 ) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
-    let Some(acceptor) = &shared.tls else { return Ok(Transport::Plain(stream)) };
-    let timeout = shared.config.auth_timeout;
+    let Some(acceptor) = &guest.shared.tls else { return Ok(Transport::Plain(stream)) };
+    let timeout = guest.shared.config.auth_timeout;
     let work = within::<R, _>(started, timeout, acceptor.accept(stream));
-    let evicted = poll_fn(|cx| attendant.poll_eviction(cx));
+    let evicted = poll_fn(|cx| guest.poll_eviction(cx));
     match select(pin!(work), evicted).await {
         Either::Left((Some(Ok(stream)), _)) => Ok(Transport::Tls(Box::new(stream.into()))),
         // What there is to say, TLS has said in an alert.

@@ -85,21 +85,26 @@ pub enum ServerEvent {
     Heartbeat(Peer, Option<Duration>),
     /// An authenticated client is gone.
     Disconnected(Peer, CloseReason),
-    /// A connection ended before it was authenticated.
-    Rejected {
-        /// Which connection.
-        id: ConnectionId,
-        /// Where it came from.
-        remote_address: SocketAddr,
-        /// The address that it had proved, if it came that far.
-        address: Option<Address>,
-        /// Why.
-        reason: CloseReason,
-    },
+    /// A connection ended before it was authenticated. (Boxed, so that the many messages need not be as large.)
+    Rejected(Box<Rejected>),
     /// Something went wrong that ends nothing.
     Error(ServerError),
     /// The server is closed. The last event.
     Close,
+}
+
+/// A connection that ended before it was authenticated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rejected {
+    /// Which connection.
+    pub id: ConnectionId,
+    /// Where it came from.
+    pub remote_address: SocketAddr,
+    /// The address that it had proved, if it came that far.
+    pub address: Option<Address>,
+    /// Why.
+    pub reason: CloseReason,
 }
 
 /// Something went wrong that ends nothing.

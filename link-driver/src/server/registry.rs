@@ -15,6 +15,10 @@ use link_core::{
 };
 
 use super::peer::Peer;
+use crate::{
+    limits::Limits,
+    outbox::{Commands, Outbox, outbox},
+};
 
 #[derive(Debug)]
 pub(super) struct Registry(Mutex<Inner>);
@@ -33,10 +37,12 @@ struct Inner {
 
 #[derive(Debug)]
 struct Entry {
-    /// Taken when the connection is told to end.
-    evict: Option<oneshot::Sender<CloseReason>>,
-    /// Ready when the program has been told of its end. Taken by the one that has its address next.
-    told: Option<Told>,
+    /// How it is told to end.
+    outbox: Outbox,
+    /// Whether the program has been told of its end.
+    told: bool,
+    /// Whoever has its address next, and waits until the program has been told of its end.
+    successor: Option<oneshot::Sender<Infallible>>,
     /// Once it is let in.
     peer: Option<Peer>,
 }
@@ -56,7 +62,7 @@ impl Registry {
     }
 
     /// A transport was accepted. `None` while the server closes.
-    pub(super) fn arrive(&self, ip: IpAddr) -> Option<Result<Arrival, Overload>> {
+    pub(super) fn arrive(&self, ip: IpAddr, limits: Limits) -> Option<Result<Arrival, Overload>> {
         let mut inner = self.lock();
         if inner.closing {
             return None;
@@ -66,10 +72,11 @@ impl Registry {
             return Some(Err(overload));
         }
         inner.next_id = inner.next_id.saturating_add(1);
-        let (evict, evicted) = oneshot::channel();
-        let (telling, told) = oneshot::channel();
-        inner.connections.insert(id, Entry { evict: Some(evict), told: Some(told), peer: None });
-        Some(Ok(Arrival { id, evicted, telling }))
+        let (outbox, commands) = outbox(limits);
+        inner
+            .connections
+            .insert(id, Entry { outbox: outbox.clone(), told: false, successor: None, peer: None });
+        Some(Ok(Arrival { id, outbox, commands }))
     }
 
     pub(super) fn screen(&self, proof: Proof, wall: UnixMillis) -> Result<(), Refusal> {
@@ -91,7 +98,13 @@ impl Registry {
                 Some(old)
             }
         };
-        Ok(last.and_then(|last| inner.connections.get_mut(&last)?.told.take()))
+        // Whoever waited for that one before has ended since, or it would have the address.
+        let last = last.and_then(|last| inner.connections.get_mut(&last)).filter(|last| !last.told);
+        Ok(last.map(|last| {
+            let (successor, told) = oneshot::channel();
+            last.successor = Some(successor);
+            told
+        }))
     }
 
     /// A connection that had been admitted has ended: its address is free, and lookups do not find it. The program has yet
@@ -106,6 +119,18 @@ impl Registry {
         // One that was replaced is waited for already.
         if holds {
             inner.untold.insert(peer.address(), peer.id());
+        }
+    }
+
+    /// The program has been told of a connection's end.
+    pub(super) fn told(&self, id: ConnectionId) {
+        let mut inner = self.lock();
+        if let Some(entry) = inner.connections.get_mut(&id) {
+            entry.told = true;
+            let successor = entry.successor.take();
+            drop(inner);
+            // Wakes it, which is not to happen under the lock.
+            drop(successor);
         }
     }
 
@@ -163,22 +188,17 @@ impl Registry {
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) id: ConnectionId,
-    /// Ready when the connection is to end for a reason that does not come from its peer.
-    pub(super) evicted: oneshot::Receiver<CloseReason>,
-    /// Dropped when the program has been told of the connection's end.
-    pub(super) telling: oneshot::Sender<Infallible>,
+    pub(super) outbox: Outbox,
+    pub(super) commands: Commands,
 }
 
 impl Inner {
     fn evict(&mut self, id: ConnectionId, reason: CloseReason) {
-        let Some(entry) = self.connections.get_mut(&id) else { return };
+        let Some(entry) = self.connections.get(&id) else { return };
         if let Some(peer) = &entry.peer {
             // From here on it is nobody any more, however long its task takes to notice.
             peer.set_connected(false);
         }
-        if let Some(evict) = entry.evict.take() {
-            // If it is not there to hear it, it has ended.
-            let _ = evict.send(reason);
-        }
+        entry.outbox.evict(reason);
     }
 }
