@@ -34,6 +34,12 @@ pub(crate) struct Serve {
     /// Send every message back to who sent it.
     #[arg(long)]
     pub(crate) echo: bool,
+    /// Send every message on to everybody who is connected, its sender among them.
+    #[arg(long, conflicts_with = "echo")]
+    pub(crate) broadcast: bool,
+    /// Do not print messages: for a server that is to be fast.
+    #[arg(long)]
+    pub(crate) quiet: bool,
     /// The only addresses that may connect.
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     pub(crate) whitelist: Option<Vec<Address>>,
