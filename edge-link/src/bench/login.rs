@@ -109,8 +109,18 @@ async fn work(args: Bench, run: Arc<Run>, turns: Arc<Turns>) {
                 None
             }
             Some(schedule) => {
-                let Ok(permit) = turns.due.acquire().await else { return };
-                permit.forget();
+                match turns.due.try_acquire() {
+                    // It was due while everybody was busy.
+                    Ok(permit) => {
+                        permit.forget();
+                        let mut tally = run.tally();
+                        tally.held = tally.held.saturating_add(1);
+                    }
+                    Err(_) => match turns.due.acquire().await {
+                        Ok(permit) => permit.forget(),
+                        Err(_) => return,
+                    },
+                }
                 Some(schedule.due(turns.next.fetch_add(1, Ordering::Relaxed)))
             }
         };

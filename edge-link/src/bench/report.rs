@@ -86,11 +86,13 @@ struct Kept {
     due: u64,
     /// Of those that were due then.
     sent: u64,
-    /// Those that waited since `depth` others were in flight, in the whole run.
+    /// Those that waited since `depth` others were in flight, or all connections were logging in; in the whole run.
     held: u64,
     kept: bool,
     /// By how much those that were sent were late.
     late_ms: Option<Latency>,
+    #[serde(skip)]
+    logins: bool,
 }
 
 /// In the whole run, the warm-up and the wait for the last answers included.
@@ -148,7 +150,7 @@ impl<'a> Report<'a> {
             received: messages.then(|| flow(tally.received)),
             logins: (args.mode == BenchMode::Login).then(|| flow(tally.received)),
             latency_ms: Latency::of(tally.latency()),
-            schedule: args.rate.map(|rate| Kept::new(rate, run, tally)),
+            schedule: args.rate.map(|rate| Kept::new(rate, args.mode == BenchMode::Login, run, tally)),
             errors: Wrong::new(&tally.errors),
             foreign: tally.foreign,
             note,
@@ -170,7 +172,7 @@ impl Flow {
             count: traffic.messages,
             per_second: per_second(traffic.messages, measured),
             mib_per_second: (traffic.bytes > 0)
-                .then(|| per_second(traffic.bytes, measured) / f64::from(1u32 << 20)),
+                .then(|| rounded(per_second(traffic.bytes, measured) / f64::from(1u32 << 20))),
         }
     }
 }
@@ -196,14 +198,14 @@ impl Latency {
 }
 
 impl Kept {
-    fn new(rate: u32, run: &Run, tally: &Tally) -> Self {
+    fn new(rate: u32, logins: bool, run: &Run, tally: &Tally) -> Self {
         let (schedule, window) = (Schedule::new(rate), run.clock.window());
         let due = schedule.before(window.end).saturating_sub(schedule.before(window.start));
         let late_ms = Latency::of(tally.lateness());
         let sent = late_ms.as_ref().map_or(0, |late| late.count);
         let kept = sent == due && late_ms.as_ref().is_none_or(|late| late.p99 <= TOLERANCE_MS);
         let sent_per_second = per_second(tally.sent.messages, window.length());
-        Self { rate, sent_per_second, due, sent, held: tally.held, kept, late_ms }
+        Self { rate, sent_per_second, due, sent, held: tally.held, kept, late_ms, logins }
     }
 }
 
@@ -290,21 +292,25 @@ impl fmt::Display for Latency {
 
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rate, sent_per_second, due, sent, held, kept, late_ms } = self;
-        write!(f, "  schedule   {rate}/s: of {due} due then {sent} were sent")?;
+        let Self { rate, sent_per_second, due, sent, held, kept, late_ms, logins } = self;
+        let (done, limit, busy) = match logins {
+            true => ("begun", "--connections", "all --connections were logging in"),
+            false => ("sent", "--depth", "--depth others were in flight"),
+        };
+        write!(f, "  schedule   {rate}/s: of {due} due then {sent} were {done}")?;
         if let Some(Latency { p50, p99, max, .. }) = late_ms {
             write!(f, ", late by p50 {p50:.3}  p99 {p99:.3}  max {max:.3} ms")?;
         }
         writeln!(f)?;
         let why = match held {
-            0 => "this machine is too slow for it, or lines were lost",
-            _ => "the server is too slow for it, or --depth too small",
+            0 => "this machine is too slow for it, or lines were lost".into(),
+            _ => format!("the server is too slow for it, or {limit} too small"),
         };
         if !kept {
-            writeln!(f, "  {:<10} NOT KEPT: {sent_per_second:.1}/s were sent; {why}", "")?;
+            writeln!(f, "  {:<10} NOT KEPT: {sent_per_second:.1}/s were {done}; {why}", "")?;
         }
         if *held > 0 {
-            writeln!(f, "  {:<10} {held} had to wait since --depth others were in flight", "")?;
+            writeln!(f, "  {:<10} {held} had to wait since {busy}", "")?;
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ pub(super) struct Tally {
     pub(super) sent: Traffic,
     /// In the window.
     pub(super) received: Traffic,
-    /// Messages that were due while `--depth` others were in flight; in the warm-up as well.
+    /// What was due while `--depth` messages were in flight, or all connections logging in; in the warm-up as well.
     pub(super) held: u64,
     /// Messages that are not ours: a welcome, say.
     pub(super) foreign: u64,
