@@ -2,8 +2,15 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use link_driver::{Address, Message};
+
+/// What `bench` needs in each message for itself.
+pub(crate) const MIN_SIZE: i64 = 30;
+/// Beyond what any server takes.
+const MAX_SIZE: i64 = 16 << 20;
+/// The longest time that `bench` is asked for.
+const MAX_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Authenticated, live lines between programs that know each other by wallet address.
 #[derive(Debug, Parser)]
@@ -19,6 +26,18 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Connect to a server.
     Connect(Connect),
+    /// Put load on a server, and measure how it bears it.
+    ///
+    /// Opens connections, each with a wallet of its own, and measures for a while: messages a second, the distribution of
+    /// the latency, and what went wrong. Works with every Link server.
+    ///
+    /// Without --rate each connection waits for an answer before it sends more (a closed loop): a slow server is then asked
+    /// less, and the latencies are service times. With --rate messages are due at fixed times whatever the server does (an
+    /// open loop), and the latency counts from when a message was due, so that a stall is felt by all that were due meanwhile.
+    /// What is never answered counts as --timeout at least.
+    ///
+    /// Exit code 1 if anything went wrong.
+    Bench(Bench),
     /// Make and use wallets.
     Wallet {
         #[command(subcommand)]
@@ -34,6 +53,12 @@ pub(crate) struct Serve {
     /// Send every message back to who sent it.
     #[arg(long)]
     pub(crate) echo: bool,
+    /// Send every message on to everybody who is connected, its sender among them.
+    #[arg(long, conflicts_with = "echo")]
+    pub(crate) broadcast: bool,
+    /// Do not print messages: for a server that is to be fast.
+    #[arg(long)]
+    pub(crate) quiet: bool,
     /// The only addresses that may connect.
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     pub(crate) whitelist: Option<Vec<Address>>,
@@ -96,6 +121,55 @@ pub(crate) struct Connect {
     pub(crate) key: Key,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Bench {
+    /// The server, such as ws://localhost:3793 or wss://link.example.
+    pub(crate) url: String,
+    /// What to do there.
+    #[arg(long, value_name = "MODE", default_value = "echo")]
+    pub(crate) mode: BenchMode,
+    /// How many connections; in login mode, how many at a time.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = value_parser!(u16).range(1..))]
+    pub(crate) connections: u16,
+    /// How many messages each sender may have in flight [default: 1; with --rate 1000].
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=100_000))]
+    pub(crate) depth: Option<u32>,
+    /// The length of each message in bytes, exact [default: 128].
+    #[arg(long, value_name = "BYTES", value_parser = value_parser!(u32).range(MIN_SIZE..=MAX_SIZE))]
+    pub(crate) size: Option<u32>,
+    /// How long to measure.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = positive)]
+    pub(crate) duration: Duration,
+    /// How long to do the same before, unmeasured.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = bounded)]
+    pub(crate) warm_up: Duration,
+    /// How many messages, or logins, are due each second, over all connections.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) rate: Option<u32>,
+    /// How long an answer or a login may take.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = positive)]
+    pub(crate) timeout: Duration,
+    /// Trust the certificates that these have issued (PEM), instead of those that browsers trust.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Print the report as one JSON object. Times are in seconds, and below `..._ms` in milliseconds.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `bench` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchMode {
+    /// Each connection sends; the server is to send everything back, as `edge-link serve --echo --quiet` does.
+    Echo,
+    /// One connection sends; the server is to send it on to everybody, as `edge-link serve --broadcast --quiet` does.
+    Broadcast,
+    /// Connect, authenticate and close, again and again; measures from dialling to being authenticated.
+    Login,
+    /// Connections that only stay; measures the round trips of their pings.
+    Idle,
 }
 
 /// Where the key comes from. Without any of these, from LINK_PRIVATE_KEY; without that, it is a fresh one.
@@ -174,4 +248,18 @@ fn message(text: &str) -> Result<Message, String> {
     let message = Message::parse(text).map_err(|error| error.to_string())?;
     message.check_sendable().map_err(|error| error.to_string())?;
     Ok(message)
+}
+
+/// A time that somebody can wait for.
+fn bounded(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time > MAX_TIME { Err("at most a day".into()) } else { Ok(time) }
+}
+
+/// The same, but not zero.
+fn positive(text: &str) -> Result<Duration, String> {
+    match bounded(text)? {
+        time if time < Duration::from_millis(1) => Err("at least 1ms".into()),
+        time => Ok(time),
+    }
 }

@@ -1,13 +1,14 @@
 //! `edge-link`: Link on the command line.
 //!
 //! - `args`: what can be asked for.
-//! - `serve`, `connect`, `wallet`: the commands.
+//! - `serve`, `connect`, `bench`, `wallet`: the commands.
 //! - `key`: where a key comes from, and how a wallet file looks.
 //! - `output`: what is printed, for people or as JSON.
 //!
 //! Exit codes: 0 done; 1 refused, lost or not valid (the reason is on stderr); 2 wrong usage.
 
 mod args;
+mod bench;
 mod connect;
 mod key;
 mod output;
@@ -74,6 +75,7 @@ fn run(args: Args) -> Result<(), Failure> {
             RuntimeName::AsyncStd => on_tokio(connect::run::<AsyncStd>(args)),
             RuntimeName::Smol => on_tokio(connect::run::<Smol>(args)),
         },
+        Command::Bench(args) => on_tokio(bench::run(args)),
         Command::Wallet { command } => wallet::run(command),
     }
 }

@@ -117,7 +117,7 @@ pub(crate) fn print(line: &str) -> io::Result<()> {
 }
 
 /// What a peer wrote, without what would move the cursor or turn the line around.
-fn harmless(text: &str) -> Cow<'_, str> {
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     let harmful = |c: char| {
         c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use link_driver::{BindError, Rejected, Runtime, Server, ServerEvent};
+use link_driver::{
+    BindError, Message, Peer, Rejected, Runtime, SendError, Server, ServerEvent, ServerHandle,
+};
 
 use crate::{
     Failure,
@@ -39,17 +41,48 @@ pub(crate) async fn run<R: Runtime>(args: Serve) -> Result<(), Failure> {
     )?;
 
     let handle = server.handle();
+    let closing = handle.clone();
     tokio::spawn(async move {
         interrupted().await;
-        handle.close().await;
+        closing.close().await;
     });
     while let Some(happened) = server.next().await {
-        report(printer, &happened, args.echo)?;
+        if let ServerEvent::Message(client, message) = &happened {
+            if !args.quiet {
+                printer.message(Some(client.address().as_str()), message)?;
+            }
+            if let Err(error) = pass_on(&handle, client, message, args.echo, args.broadcast) {
+                let (client, reason) = (client.address(), error.to_string());
+                printer.event(
+                    "error",
+                    &[("client", (&client).into()), ("reason", (&reason).into())],
+                    &format!("{client}: not {}: {reason}", if args.echo { "sent back" } else { "sent on" }),
+                )?;
+            }
+        } else {
+            report(printer, &happened)?;
+        }
     }
     Ok(())
 }
 
-fn report(printer: Printer, happened: &ServerEvent, echo: bool) -> Result<(), Failure> {
+/// Sends a message where it is to go.
+fn pass_on<R: Runtime>(
+    server: &ServerHandle<R>,
+    client: &Peer,
+    message: &Message,
+    echo: bool,
+    broadcast: bool,
+) -> Result<(), SendError> {
+    if broadcast {
+        server.broadcast(message)?;
+    } else if echo {
+        client.send(message)?;
+    }
+    Ok(())
+}
+
+fn report(printer: Printer, happened: &ServerEvent) -> Result<(), Failure> {
     match happened {
         ServerEvent::Connected { remote_address, .. } if printer.verbose => {
             let remote = remote_address.to_string();
@@ -66,17 +99,6 @@ fn report(printer: Printer, happened: &ServerEvent, echo: bool) -> Result<(), Fa
                 &[("client", (&client).into()), ("remote", (&remote).into())],
                 &format!("{client} authenticated, from {remote}"),
             )?;
-        }
-        ServerEvent::Message(client, message) => {
-            printer.message(Some(client.address().as_str()), message)?;
-            if echo && let Err(error) = client.send(message) {
-                let (client, reason) = (client.address(), error.to_string());
-                printer.event(
-                    "error",
-                    &[("client", (&client).into()), ("reason", (&reason).into())],
-                    &format!("{client}: not sent back: {reason}"),
-                )?;
-            }
         }
         ServerEvent::Heartbeat(client, round_trip) if printer.verbose => {
             let (client, millis) = (client.address(), round_trip.map(|time| time.as_secs_f64() * 1000.0));

@@ -37,6 +37,20 @@ fn messages_go_there_and_back_as_json_lines() {
 }
 
 #[test]
+fn a_server_that_broadcasts_sends_a_message_on_to_everybody_and_a_quiet_one_prints_none() {
+    let (mut server, url) = Running::serve(&["--broadcast", "--quiet"]);
+    let mut listener = Running::start(&["connect", &url, "--json", "--count", "1"]);
+    listener.next("authenticated");
+    let sender = run(&["connect", &url, "--json", "--send", r#"{"type":"a"}"#, "--count", "1"]);
+    assert_eq!(sender.code, Some(0), "{sender:?}");
+    assert_eq!(sender.events().last().unwrap()["message"], serde_json::json!({ "type": "a" }));
+    assert_eq!(listener.next("message")["message"], serde_json::json!({ "type": "a" }));
+    for event in ["authenticated", "authenticated", "disconnected", "disconnected"] {
+        assert_eq!(server.event()["event"], event);
+    }
+}
+
+#[test]
 fn ctrl_c_closes_a_server_and_its_clients_gracefully() {
     let (mut server, url) = Running::serve(&[]);
     let mut client = Running::start(&["connect", &url, "--json", "--max-reconnect-attempts", "0"]);
@@ -123,6 +137,7 @@ fn wrong_usage_is_2() {
         &["serve", "--whitelist", "xe_12"],
         &["serve", "--auth-timeout", "soon"],
         &["serve", "--wallet", "a", "--private-key-file", "b"],
+        &["serve", "--echo", "--broadcast"],
         &["connect"],
         &["connect", "http://localhost"],
         &["connect", "ws://"],
