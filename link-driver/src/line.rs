@@ -107,7 +107,6 @@ pub(crate) struct Line<S, A> {
 #[derive(Clone, Copy)]
 enum Flush {
     Done,
-    Due,
     /// The peer does not take more, since then, after that many bytes.
     Stalled {
         since: Instant,
@@ -292,6 +291,7 @@ where
             self.connection.handle_timeout(now);
             self.drain(now, cx);
             self.commands.tidy();
+            self.socket.tidy();
         }
         if self.stalled_until().is_some_and(|due| due <= now.mono) {
             self.connection.close(self.leaving.take().unwrap_or(CloseReason::SlowPeer), now);
@@ -322,18 +322,14 @@ where
             return;
         }
         match self.socket.write(frame, cx) {
-            Ok(()) => {
-                if let Flush::Done = self.flush {
-                    self.flush = Flush::Due;
-                }
-            }
+            Ok(()) => {}
             Err(CloseReason::SlowPeer) => self.connection.close(CloseReason::SlowPeer, now),
             Err(_) => self.broken = true,
         }
     }
 
     fn flush(&mut self, now: Now, cx: &mut Context<'_>) {
-        if self.broken || self.ended || matches!(self.flush, Flush::Done) {
+        if self.broken || self.ended || !(self.is_stalled() || self.socket.needs_flush()) {
             return;
         }
         let flushed: Poll<io::Result<()>> = self.socket.poll_flush(cx);

@@ -98,6 +98,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         })
     }
 
+    /// Whether there is anything to flush.
+    pub(crate) fn needs_flush(&self) -> bool {
+        self.0.needs_flush()
+    }
+
+    /// Gives back the room that a burst has taken, if nothing waits.
+    pub(crate) fn tidy(&mut self) {
+        self.0.tidy();
+    }
+
     /// Writes all that was taken.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.stream_mut().wake(cx);

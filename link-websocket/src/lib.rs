@@ -59,6 +59,7 @@
 
 #![forbid(unsafe_code)]
 
+mod outgoing;
 mod rationed;
 mod upgrade;
 mod websocket;

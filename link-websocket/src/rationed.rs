@@ -1,26 +1,50 @@
-//! A stream that can be read a number of times, and then claims that nothing is there.
+//! The stream as tungstenite sees it: it can be read for a ration, and then claims that nothing is there; and it takes all
+//! that is written, to be sent later.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::{
+    cell::RefCell,
+    io::{self, ErrorKind, Read, Write},
+};
 
-use crate::upgrade::{MAX_HEAD, behind_empty_line};
+use crate::{
+    outgoing::Outgoing,
+    upgrade::{MAX_HEAD, behind_empty_line},
+};
 
 /// Reads for one frame. (A message may take more, and tungstenite would join fragments for as long as there are any.)
 const RATION: u32 = 64;
+/// And bytes.
+const RATION_BYTES: usize = 256 << 10;
+/// Bytes of answers to control frames that tungstenite may keep while there is no room for them: of one.
+pub(crate) const ANSWER_ROOM: usize = 128;
 /// Bytes of an answer read at a time.
 const PIECE: usize = 1 << 10;
+/// Bytes read at a time from a peer that has much to say.
+const AHEAD: usize = 64 << 10;
 
-/// A stream whose reads are rationed, and which counts what it has written.
+thread_local! {
+    /// Where such reads go first. One serves all connections of a thread: no idle one pays for it.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A stream whose reads are rationed, and what is to be written to it.
 pub(crate) struct Rationed<S> {
     pub(crate) stream: S,
-    pub(crate) written: u64,
-    /// Reads that are left.
+    pub(crate) outgoing: Outgoing,
+    /// How many bytes may wait to be written.
+    pub(crate) max_unsent: usize,
+    /// Reads that are left, and bytes.
     reads: u32,
-    /// Whether what is written now is only an answer on the way of a read. tungstenite would read no further when that fails,
-    /// though the peer's last words may be there; so it seems to have to wait, and fails when something is written for itself.
-    pub(crate) answers: bool,
+    bytes: usize,
+    /// What was read and did not fit into the reader's buffer. Without an allocation when there is none.
+    ahead: Vec<u8>,
+    /// How much of it the reader has had.
+    had: usize,
+    /// Whether the last read was as long as it could be, so that there may be much.
+    eager: bool,
     /// An HTTP answer that is on its way. tungstenite counts the pieces in which one comes, takes more than 64 small ones for
     /// an attack, and parses it anew for each; so it gets it in one piece.
-    answer: Option<Answer>,
+    answer: Option<Box<Answer>>,
 }
 
 /// As much of an HTTP answer as has come.
@@ -32,25 +56,32 @@ struct Answer {
 }
 
 impl<S> Rationed<S> {
-    pub(crate) const fn new(stream: S) -> Self {
-        Self { stream, written: 0, reads: RATION, answers: false, answer: None }
+    pub(crate) fn new(stream: S, max_unsent: usize) -> Self {
+        Self {
+            stream,
+            outgoing: Outgoing::default(),
+            max_unsent,
+            reads: RATION,
+            bytes: RATION_BYTES,
+            ahead: Vec::new(),
+            had: 0,
+            eager: false,
+            answer: None,
+        }
     }
 
     /// What comes first is an HTTP answer.
-    pub(crate) fn answering(stream: S) -> Self {
-        Self { answer: Some(Answer::default()), ..Self::new(stream) }
+    pub(crate) fn answering(stream: S, max_unsent: usize) -> Self {
+        Self { answer: Some(Box::default()), ..Self::new(stream, max_unsent) }
     }
 
     pub(crate) const fn replenish(&mut self) {
         self.reads = RATION;
-    }
-
-    fn or_wait<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
-        outcome.map_err(|error| if self.answers { ErrorKind::WouldBlock.into() } else { error })
+        self.bytes = RATION_BYTES;
     }
 
     pub(crate) const fn is_used_up(&self) -> bool {
-        self.reads == 0
+        self.reads == 0 || self.bytes == 0
     }
 }
 
@@ -80,9 +111,53 @@ impl Answer {
 }
 
 impl<S: Read> Rationed<S> {
+    /// From what was read ahead, or from the stream.
+    fn read_on(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut ahead = self.ahead.get(self.had..).unwrap_or_default();
+        if !ahead.is_empty() {
+            let read = ahead.read(buffer)?;
+            self.had = self.had.saturating_add(read);
+            if self.had == self.ahead.len() {
+                (self.ahead, self.had) = (Vec::new(), 0);
+            }
+            return Ok(read);
+        }
+        if self.eager && buffer.len() < AHEAD {
+            let read = SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+                Ok(mut scratch) => Some(self.read_ahead(&mut scratch, buffer)),
+                // The stream beneath is a WebSocket itself.
+                Err(_) => None,
+            });
+            if let Some(read) = read {
+                return read;
+            }
+        }
+        let read = self.read_stream(buffer)?;
+        self.eager = read == buffer.len();
+        Ok(read)
+    }
+
+    /// Reads much at a time, and keeps what does not fit into `buffer`.
+    fn read_ahead(&mut self, scratch: &mut Vec<u8>, mut buffer: &mut [u8]) -> io::Result<usize> {
+        scratch.resize(AHEAD, 0);
+        let read = self.read_stream(scratch)?;
+        let fits = read.min(buffer.len());
+        let (now, later) = scratch.get(..read).unwrap_or_default().split_at_checked(fits).unwrap_or_default();
+        buffer.write_all(now)?;
+        self.ahead.extend_from_slice(later);
+        self.eager = !later.is_empty();
+        Ok(fits)
+    }
+
     fn read_stream(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reads = self.reads.checked_sub(1).ok_or(ErrorKind::WouldBlock)?;
-        self.stream.read(buffer)
+        if self.is_used_up() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.reads = self.reads.saturating_sub(1);
+        let most = buffer.len().min(self.bytes);
+        let read = self.stream.read(buffer.get_mut(..most).unwrap_or_default())?;
+        self.bytes = self.bytes.saturating_sub(read);
+        Ok(read)
     }
 
     fn read_answer(&mut self, answer: &mut Answer, buffer: &mut [u8]) -> io::Result<usize> {
@@ -100,7 +175,7 @@ impl<S: Read> Rationed<S> {
 
 impl<S: Read> Read for Rationed<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(mut answer) = self.answer.take() else { return self.read_stream(buffer) };
+        let Some(mut answer) = self.answer.take() else { return self.read_on(buffer) };
         let read = self.read_answer(&mut answer, buffer);
         if !answer.whole || !answer.bytes.is_empty() {
             self.answer = Some(answer);
@@ -109,20 +184,26 @@ impl<S: Read> Read for Rationed<S> {
     }
 }
 
+/// What tungstenite writes for itself: answers to pings and closes, and before them the request of an upgrade, which is
+/// not kept for later.
 impl<S: Write> Write for Rationed<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = match self.stream.write(bytes) {
-            // tungstenite's upgrade would panic.
-            Ok(0) if !bytes.is_empty() => Err(ErrorKind::WriteZero.into()),
-            written => written,
-        };
-        let written = self.or_wait(written)?;
-        self.written = self.written.wrapping_add(written as u64);
-        Ok(written)
+        if self.answer.is_some() {
+            return match self.stream.write(bytes) {
+                // tungstenite's upgrade would panic.
+                Ok(0) if !bytes.is_empty() => Err(ErrorKind::WriteZero.into()),
+                written => written,
+            };
+        }
+        let room = self.max_unsent.saturating_sub(ANSWER_ROOM);
+        if self.outgoing.len().saturating_add(bytes.len()) > room {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.outgoing.extend(bytes);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let flushed = self.stream.flush();
-        self.or_wait(flushed)
+        if self.answer.is_some() { self.stream.flush() } else { Ok(()) }
     }
 }

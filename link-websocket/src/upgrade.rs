@@ -17,11 +17,12 @@ use tungstenite::{
         server::{self, create_response_with_body, write_response},
     },
     http,
+    protocol::Role,
 };
 
 use crate::{
     rationed::{HeadTooLarge, Rationed},
-    websocket::{WebSocket, config},
+    websocket::{FIRST_MAX_UNSENT, WebSocket, config},
 };
 
 /// The longest HTTP head that is heard, of a request as of an answer: 16 KiB.
@@ -275,7 +276,7 @@ impl<S: Read + Write> ClientUpgrade<S> {
     /// # Errors
     /// When the request is not one for a WebSocket, as [`request`] makes them.
     pub fn new(stream: S, request: Request) -> Result<Self, InvalidRequest> {
-        ClientHandshake::start(Rationed::answering(stream), request, Some(config()))
+        ClientHandshake::start(Rationed::answering(stream, FIRST_MAX_UNSENT), request, Some(config()))
             .map(|upgrade| Self(Some(upgrade)))
             .map_err(|error| InvalidRequest(error.to_string()))
     }
@@ -293,7 +294,7 @@ impl<S: Read + Write> ClientUpgrade<S> {
         let Some(mut upgrade) = self.0.take() else { return Ok(Progress::Waiting) };
         upgrade.get_mut().get_mut().replenish();
         match upgrade.handshake() {
-            Ok((socket, _response)) => Ok(Progress::Done(WebSocket::new(socket))),
+            Ok((socket, _response)) => Ok(Progress::Done(WebSocket::new(socket, Role::Client))),
             Err(HandshakeError::Failure(error)) => Err(NotOpened::of(&error)),
             Err(HandshakeError::Interrupted(mut upgrade)) => {
                 let enough = upgrade.get_mut().get_mut().is_used_up();

@@ -9,16 +9,20 @@ use tungstenite::{
     protocol::{
         CloseFrame, Role, WebSocketConfig,
         frame::{
-            Frame as RawFrame,
-            coding::{Data, OpCode},
+            Frame as RawFrame, FrameHeader,
+            coding::{Control, Data, OpCode},
         },
     },
 };
 
-use crate::rationed::Rationed;
+use crate::{
+    outgoing::Outgoing,
+    rationed::{ANSWER_ROOM, Rationed},
+};
 
-/// Bytes read from the stream at a time: 4 KiB. An idle connection keeps a buffer of this size.
-pub const READ_BUFFER: usize = 4 << 10;
+/// Bytes of the buffer that each connection keeps for reading: 1 KiB. From a peer that has more to say at a time, much more
+/// is read at a time.
+pub const READ_BUFFER: usize = 1 << 10;
 /// Bytes gathered before they are written without waiting for [`flush`](WebSocket::flush): 64 KiB.
 pub const WRITE_BATCH: usize = 64 << 10;
 /// Bytes that may wait for a peer that does not read, until [`set_max_unsent`](WebSocket::set_max_unsent) allows more:
@@ -26,12 +30,22 @@ pub const WRITE_BATCH: usize = 64 << 10;
 pub const FIRST_MAX_UNSENT: usize = 16 << 10;
 
 /// An open WebSocket over a stream that never waits.
+///
+/// What the peer sends is tungstenite's affair, answers to control frames included. What is sent to it is put into frames
+/// here, and waits here, so that nothing is copied twice and an idle connection keeps no room for it.
 pub struct WebSocket<S> {
     inner: tungstenite::WebSocket<Rationed<S>>,
+    role: Role,
     /// The limit on a message that tungstenite has been told.
     limit: usize,
     /// The longest message so far, if one did not fit into the read buffer.
     longest: usize,
+    /// The last message, if it was long. While it is held, tungstenite cannot take its room for the next ones, and makes
+    /// a small buffer again.
+    held: Option<Bytes>,
+    /// Whether tungstenite may have an answer that it has yet to write.
+    answering: bool,
+    written: u64,
 }
 
 /// What a [`read`](WebSocket::read) came to.
@@ -64,21 +78,19 @@ pub enum WriteError {
 impl<S: Read + Write> WebSocket<S> {
     /// The server's side of a stream that has been [upgraded](crate::ServerUpgrade), here or elsewhere.
     pub fn server(stream: S) -> Self {
-        let stream = Rationed::new(stream);
-        Self::new(tungstenite::WebSocket::from_raw_socket(stream, Role::Server, Some(config())))
+        let stream = Rationed::new(stream, FIRST_MAX_UNSENT);
+        let inner = tungstenite::WebSocket::from_raw_socket(stream, Role::Server, Some(config()));
+        Self::new(inner, Role::Server)
     }
 
-    pub(crate) const fn new(inner: tungstenite::WebSocket<Rationed<S>>) -> Self {
-        Self { inner, limit: 0, longest: 0 }
+    pub(crate) const fn new(inner: tungstenite::WebSocket<Rationed<S>>, role: Role) -> Self {
+        Self { inner, role, limit: 0, longest: 0, held: None, answering: false, written: 0 }
     }
 
     /// From here on so many bytes may wait for a peer that does not read, and no less than two batches: for one that has
     /// authenticated. It should be room for the longest message that is to be written, and what may come before it.
     pub fn set_max_unsent(&mut self, bytes: usize) {
-        self.inner.set_config(|config| {
-            (config.write_buffer_size, config.max_write_buffer_size) =
-                (WRITE_BATCH, bytes.max(2 * WRITE_BATCH));
-        });
+        self.inner.get_mut().max_unsent = bytes.max(2 * WRITE_BATCH);
     }
 
     /// The stream beneath.
@@ -87,8 +99,18 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     /// How many bytes the stream has taken so far: whether a slow peer reads at all. It wraps around.
-    pub fn bytes_written(&self) -> u64 {
-        self.inner.get_ref().written
+    pub const fn bytes_written(&self) -> u64 {
+        self.written
+    }
+
+    /// Whether there is anything to [`flush`](Self::flush): frames that were taken, or an answer to a ping or a close.
+    pub fn needs_flush(&self) -> bool {
+        self.answering || self.inner.get_ref().outgoing.len() > 0
+    }
+
+    /// Gives back the room that a burst has taken, if nothing waits. Called now and then, it keeps an idle connection small.
+    pub fn tidy(&mut self) {
+        self.inner.get_mut().outgoing.tidy();
     }
 
     /// The next frame, if one is there. A message may have `limit` bytes, as
@@ -102,9 +124,8 @@ impl<S: Read + Write> WebSocket<S> {
             });
         }
         self.inner.get_mut().replenish();
-        self.inner.get_mut().answers = true;
         let read = self.inner.read();
-        self.inner.get_mut().answers = false;
+        self.held = None;
         match read {
             Ok(message) => self.incoming(message),
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
@@ -125,6 +146,7 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     fn incoming(&mut self, message: Message) -> Incoming {
+        self.answering |= matches!(message, Message::Ping(_) | Message::Close(_));
         Incoming::Frame(match message {
             Message::Text(text) => match self.unshared(text.into()).try_into() {
                 Ok(text) => Frame::Text(text),
@@ -147,6 +169,7 @@ impl<S: Read + Write> WebSocket<S> {
         let length = payload.len();
         if length > READ_BUFFER {
             self.longest = self.longest.max(length);
+            self.held = Some(payload.clone());
         }
         if length < self.longest / 2 { Bytes::copy_from_slice(&payload) } else { payload }
     }
@@ -157,13 +180,44 @@ impl<S: Read + Write> WebSocket<S> {
     /// # Errors
     /// When too much waits already, or the stream is broken.
     pub fn write(&mut self, frame: Frame) -> Result<(), WriteError> {
-        match self.inner.write(outgoing(frame)) {
-            Ok(()) => Ok(()),
-            // Taken, and waiting.
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(Error::WriteBufferFull(_)) => Err(WriteError::Full),
+        let (opcode, payload) = match frame {
+            Frame::Text(text) => (OpCode::Data(Data::Text), text.into_bytes()),
+            Frame::Binary(bytes) => (OpCode::Data(Data::Binary), bytes),
+            Frame::Ping(payload) => (OpCode::Control(Control::Ping), payload),
+            Frame::Pong(payload) => return self.answer(Message::Pong(payload)),
+            Frame::Close(close) => {
+                let close = close.map(|close| CloseFrame {
+                    code: close.code.into(),
+                    reason: AsRef::<str>::as_ref(&*close.reason).into(),
+                });
+                return self.answer(Message::Close(close));
+            }
+        };
+        if !self.inner.can_write() {
             // A close frame was exchanged already: nobody listens to this one.
-            Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_)) => Ok(()),
+            return Ok(());
+        }
+        let Rationed { outgoing, max_unsent, .. } = self.inner.get_mut();
+        let header = FrameHeader { opcode, ..FrameHeader::default() };
+        let length = header.len(payload.len() as u64).saturating_add(payload.len());
+        if outgoing.len().saturating_add(length) > *max_unsent {
+            return Err(WriteError::Full);
+        }
+        put(outgoing, header, payload, self.role);
+        if outgoing.len() > WRITE_BATCH { self.write_out().map(drop) } else { Ok(()) }
+            .map_err(|_: io::Error| WriteError::Broken)
+    }
+
+    /// Has tungstenite send a frame of which it keeps count.
+    fn answer(&mut self, message: Message) -> Result<(), WriteError> {
+        self.answering = true;
+        match self.inner.write(message) {
+            // Taken, or kept until there is room; or a close frame was exchanged already.
+            Ok(())
+            | Err(Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_)) => {
+                Ok(())
+            }
+            Err(Error::WriteBufferFull(_)) => Err(WriteError::Full),
             Err(_) => Err(WriteError::Broken),
         }
     }
@@ -173,11 +227,27 @@ impl<S: Read + Write> WebSocket<S> {
     /// # Errors
     /// When the stream is broken.
     pub fn flush(&mut self) -> io::Result<bool> {
-        match self.inner.flush() {
-            Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => Ok(true),
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(Error::Io(error)) => Err(error),
-            Err(other) => Err(io::Error::other(other)),
+        // What tungstenite has to say beside it, as far as there is room.
+        let answered = match self.inner.flush() {
+            Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => true,
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(Error::Io(error)) => return Err(error),
+            Err(other) => return Err(io::Error::other(other)),
+        };
+        self.answering = !answered;
+        Ok(self.write_out()? && answered)
+    }
+
+    fn write_out(&mut self) -> io::Result<bool> {
+        let Rationed { stream, outgoing, .. } = self.inner.get_mut();
+        self.written = self.written.wrapping_add(outgoing.write_to(stream)? as u64);
+        if outgoing.len() > 0 {
+            return Ok(false);
+        }
+        match stream.flush() {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
@@ -192,25 +262,25 @@ impl<S> std::fmt::Debug for WebSocket<S> {
 pub(crate) fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(FIRST_MAX_UNSENT / 4)
-        .max_write_buffer_size(FIRST_MAX_UNSENT)
+        // All that it writes goes on at once.
+        .write_buffer_size(0)
+        .max_write_buffer_size(ANSWER_ROOM)
         // Until the first read says otherwise.
         .max_message_size(Some(0))
         .max_frame_size(Some(0))
 }
 
-fn outgoing(frame: Frame) -> Message {
-    match frame {
-        // As a raw frame, since tungstenite would check UTF-8 that is known to be good.
-        Frame::Text(text) => {
-            Message::Frame(RawFrame::message(text.into_bytes(), OpCode::Data(Data::Text), true))
+/// Writes a frame. A client's is masked, by bytes that nobody can guess (RFC 6455 §5.3).
+fn put(outgoing: &mut Outgoing, mut header: FrameHeader, payload: Bytes, role: Role) {
+    // Neither fails, since what waits is in memory.
+    match role {
+        Role::Server => {
+            let _ = header.format(payload.len() as u64, outgoing);
+            outgoing.push(payload);
         }
-        Frame::Binary(bytes) => Message::Binary(bytes),
-        Frame::Ping(payload) => Message::Ping(payload),
-        Frame::Pong(payload) => Message::Pong(payload),
-        Frame::Close(close) => Message::Close(close.map(|close| CloseFrame {
-            code: close.code.into(),
-            reason: AsRef::<str>::as_ref(&*close.reason).into(),
-        })),
+        Role::Client => {
+            header.mask = Some(rand::random());
+            let _ = RawFrame::from_payload(header, payload).format(outgoing);
+        }
     }
 }
