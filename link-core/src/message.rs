@@ -6,6 +6,7 @@
 use alloc::{boxed::Box, format, string::String};
 use core::fmt;
 
+use bytes::BytesMut;
 use bytestring::ByteString;
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -222,8 +223,16 @@ impl Received {
     }
 }
 
-pub(crate) fn heartbeat(now: UnixMillis) -> ByteString {
-    format!(r#"{{"type":"{HEARTBEAT}","ts":{now}}}"#).into()
+const HEARTBEAT_START: &str = r#"{"type":"heartbeat","ts":"#;
+
+/// No `heartbeat` of ours is longer: it has as many digits as the last millisecond.
+pub(crate) const MAX_HEARTBEAT_LENGTH: usize = r#"{"type":"heartbeat","ts":9007199254740991}"#.len();
+
+/// Appends a `heartbeat`, in ASCII.
+pub(crate) fn write_heartbeat(now: UnixMillis, out: &mut BytesMut) {
+    out.extend_from_slice(HEARTBEAT_START.as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(now.get()).as_bytes());
+    out.extend_from_slice(b"}");
 }
 
 pub(crate) fn authenticate(address: &str, timestamp: UnixMillis, signature: &str) -> ByteString {
