@@ -212,6 +212,9 @@ impl Received {
 
     /// Reads what a client sent.
     pub(crate) fn from_client(text: ByteString) -> Self {
+        if is_common_heartbeat(&text) {
+            return Self::Heartbeat;
+        }
         match Message::parse(text) {
             Err(_) => Self::NotJson,
             Ok(message) => match message.kind() {
@@ -224,6 +227,14 @@ impl Received {
 }
 
 const HEARTBEAT_START: &str = r#"{"type":"heartbeat","ts":"#;
+
+/// Whether it is a `heartbeat` to the letter, as peers write it. It needs no JSON reader then; another spelling does.
+fn is_common_heartbeat(text: &str) -> bool {
+    let ts = text.strip_prefix(HEARTBEAT_START).and_then(|rest| rest.strip_suffix('}'));
+    ts.is_some_and(|ts| {
+        !ts.is_empty() && !ts.starts_with('0') && ts.bytes().all(|digit| digit.is_ascii_digit())
+    })
+}
 
 /// No `heartbeat` of ours is longer: it has as many digits as the last millisecond.
 pub(crate) const MAX_HEARTBEAT_LENGTH: usize = r#"{"type":"heartbeat","ts":9007199254740991}"#.len();
@@ -470,6 +481,37 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
+
+    #[test]
+    fn a_heartbeat_to_the_letter_is_one_to_the_json_reader() {
+        for (ts, common) in [
+            ("1", true),
+            ("1795372174071", true),
+            ("9999999999999999999999999", true),
+            ("", false),
+            ("0", false),
+            ("01", false),
+            ("-1", false),
+            ("1.5", false),
+            ("1e3", false),
+            ("1 ", false),
+            ("1,\"a\":1", false),
+            ("1,\"type\":\"greeting\"", false),
+            ("null", false),
+            ("1}", false),
+        ] {
+            let text = format!(r#"{{"type":"heartbeat","ts":{ts}}}"#);
+            assert_eq!(is_common_heartbeat(&text), common, "{text}");
+            if common {
+                assert_eq!(Message::parse(text).unwrap().kind(), Some(HEARTBEAT));
+            }
+        }
+        for other in
+            [r#"{"type":"heartbeat"}"#, r#"{"type":"heartbeat","ts":1"#, r#" {"type":"heartbeat","ts":1}"#]
+        {
+            assert!(!is_common_heartbeat(other), "{other}");
+        }
+    }
 
     #[test]
     fn what_the_quick_reader_takes_the_thorough_one_takes_for_the_same() {
