@@ -72,7 +72,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
     STEADY.iter().chain(&ONCE).chain(&BELOW)
 }
 
-const HEARTBEAT: &str = r#"{"type":"heartbeat","ts":1795372174071}"#;
+/// As peers write it.
+pub(crate) const HEARTBEAT: &str = r#"{"type":"heartbeat","ts":1795372174071}"#;
 
 pub(crate) fn wallet(seed: u8) -> Wallet {
     Wallet::from_private_key(PrivateKey::from_bytes([seed; 32]).unwrap())
@@ -105,20 +106,34 @@ pub(crate) struct Pair {
 }
 
 /// Both sides of a handshake, and nothing left to hand out.
-fn handshake(configs: &Configs, now: Now) -> Pair {
+pub(crate) fn handshake(configs: &Configs, now: Now) -> Pair {
     let mut client = Connection::client(configs.client.clone(), now);
-    let mut server = Connection::server(configs.server.clone(), now);
-    server.handle_frame(sent(&mut client), now);
-    let Some(Output::Event(Event::AdmissionRequested { ticket })) = server.poll_output() else {
-        panic!("the server does not ask");
-    };
-    server.decide(ticket, Ok(()), now).unwrap();
+    let proof = sent(&mut client);
+    let mut server = admitted(configs, &proof, now);
     client.handle_frame(sent(&mut server), now);
     for side in [&mut client, &mut server] {
         assert!(matches!(event(side), Event::Authenticated { .. }));
         quiet(side);
     }
     Pair { client, server }
+}
+
+/// A server's side that has let its client in; its own proof and the event have yet to be taken.
+fn admitted(configs: &Configs, proof: &Frame, now: Now) -> Connection {
+    let (mut server, Event::AdmissionRequested { ticket }) = asks(configs, proof, now) else {
+        panic!("the server does not ask");
+    };
+    server.decide(ticket, Ok(()), now).unwrap();
+    server
+}
+
+/// A server's side that has let its client in, and nothing left to hand out.
+pub(crate) fn let_in(configs: &Configs, proof: &Frame, now: Now) -> Connection {
+    let mut server = admitted(configs, proof, now);
+    sent(&mut server);
+    assert!(matches!(event(&mut server), Event::Authenticated { .. }));
+    quiet(&mut server);
+    server
 }
 
 pub(crate) fn authenticated() -> Pair {
@@ -255,11 +270,7 @@ fn server_signs() -> Box<dyn FnMut()> {
     let (configs, now) = (Configs::new(), start());
     let proof = sent(&mut Connection::client(configs.client.clone(), now));
     Box::new(move || {
-        let (mut server, Event::AdmissionRequested { ticket }) = asks(&configs, &proof, now) else {
-            panic!("the server does not ask");
-        };
-        server.decide(ticket, Ok(()), now).unwrap();
-        black_box(server);
+        black_box(admitted(&configs, &proof, now));
     })
 }
 

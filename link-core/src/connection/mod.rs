@@ -25,6 +25,10 @@ use crate::{
 use room::Room;
 use state::{Context, State};
 
+/// For how many outputs an empty queue keeps room. A caller that drains after each input never needs more; the room that a
+/// burst took goes back, since a connection may be idle for the rest of its life.
+const KEPT_OUTPUTS: usize = 8;
+
 /// Which side of the WebSocket this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -184,6 +188,9 @@ impl Connection {
 
     /// The next thing to do, in the order in which it was decided.
     pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() && self.outputs.capacity() > KEPT_OUTPUTS {
+            self.give_room_back();
+        }
         self.outputs.pop_front()
     }
 
@@ -198,6 +205,11 @@ impl Connection {
         let mut connection = Self { role, config, state, reads_paused: false, outputs, room };
         connection.step(now, |state, cx| *state = start(cx));
         connection
+    }
+
+    #[cold]
+    fn give_room_back(&mut self) {
+        self.outputs.shrink_to(KEPT_OUTPUTS);
     }
 
     fn step(&mut self, now: Now, transition: impl FnOnce(&mut State, &mut Context<'_>)) {

@@ -52,7 +52,6 @@ pub(super) struct AwaitingAuthenticate {
 #[derive(Debug)]
 pub(super) struct AwaitingDecision {
     since: Instant,
-    proof: Proof,
     stub: Stub,
 }
 
@@ -179,7 +178,7 @@ impl State {
             Self::AwaitingDecision(state) => match verdict {
                 Ok(()) => {
                     cx.send(Frame::Text(handshake::prove(&cx.config.wallet, cx.now.wall)));
-                    Authenticated::enter(state.proof.address, cx)
+                    Authenticated::enter(state.stub.address(), cx)
                 }
                 Err(refusal) => Self::AwaitingDecision(state).end(refusal.into(), cx),
             },
@@ -256,7 +255,7 @@ impl AwaitingAuthenticate {
     fn ask_admission(self, proof: Proof, cx: &mut Context<'_>) -> State {
         let (ticket, stub) = Ticket::issue(proof);
         cx.emit(Event::AdmissionRequested { ticket });
-        State::AwaitingDecision(AwaitingDecision { since: self.since, proof, stub })
+        State::AwaitingDecision(AwaitingDecision { since: self.since, stub })
     }
 }
 
