@@ -40,7 +40,12 @@ impl Instant {
     #[must_use]
     pub(crate) fn rounded_up(self, step: Duration) -> Self {
         let (elapsed, step) = (self.0.as_nanos(), step.as_nanos());
-        let Some(beyond) = elapsed.checked_rem(step).filter(|beyond| *beyond > 0) else { return self };
+        // Half as wide, it is a division that processors have: a clock of 584 years fits.
+        let beyond = match (u64::try_from(elapsed), u64::try_from(step)) {
+            (Ok(elapsed), Ok(step)) => elapsed.checked_rem(step).map(u128::from),
+            _ => elapsed.checked_rem(step),
+        };
+        let Some(beyond) = beyond.filter(|beyond| *beyond > 0) else { return self };
         match u64::try_from(step.saturating_sub(beyond)) {
             Ok(missing) => self.after(Duration::from_nanos(missing)),
             Err(_) => self,

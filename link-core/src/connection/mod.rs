@@ -3,6 +3,7 @@
 //! This file is the face: what goes in, what comes out, and the one ordered queue between them. Every state
 //! and every transition is in `state`, the arithmetic of deadlines in `timers`.
 
+mod room;
 mod state;
 mod ticket;
 mod timers;
@@ -21,7 +22,12 @@ use crate::{
     message::Message,
     time::{Instant, Now},
 };
+use room::Room;
 use state::{Context, State};
+
+/// For how many outputs an empty queue keeps room. A caller that drains after each input never needs more; the room that a
+/// burst took goes back, since a connection may be idle for the rest of its life.
+const KEPT_OUTPUTS: usize = 8;
 
 /// Which side of the WebSocket this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,26 +55,19 @@ pub struct Connection {
     /// Beside the state, since it is about the caller and may outlast a state.
     reads_paused: bool,
     outputs: VecDeque<Output>,
+    room: Room,
 }
 
 impl Connection {
     /// The client's side of a WebSocket that has just opened. The first output is its `authenticate`.
     pub fn client(config: Arc<Config>, now: Now) -> Self {
-        let mut outputs = VecDeque::new();
-        let mut cx =
-            Context { now, role: Role::Client, config: &config, reads_paused: false, outputs: &mut outputs };
-        let state = State::client(&mut cx);
-        Self { role: Role::Client, config, state, reads_paused: false, outputs }
+        Self::new(Role::Client, config, now, State::client)
     }
 
     /// The server's side of a WebSocket that has just opened. The authentication deadline counts from `now`, so
     /// a caller passes the moment at which it accepted the transport to have it cover the upgrade as well.
     pub fn server(config: Arc<Config>, now: Now) -> Self {
-        let mut outputs = VecDeque::new();
-        let mut cx =
-            Context { now, role: Role::Server, config: &config, reads_paused: false, outputs: &mut outputs };
-        let state = State::server(&mut cx);
-        Self { role: Role::Server, config, state, reads_paused: false, outputs }
+        Self::new(Role::Server, config, now, State::server)
     }
 
     /// Which side this is.
@@ -189,6 +188,9 @@ impl Connection {
 
     /// The next thing to do, in the order in which it was decided.
     pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() && self.outputs.capacity() > KEPT_OUTPUTS {
+            self.give_room_back();
+        }
         self.outputs.pop_front()
     }
 
@@ -198,16 +200,28 @@ impl Connection {
         self.state.deadline(&self.config)
     }
 
-    fn step(&mut self, now: Now, transition: impl FnOnce(State, &mut Context<'_>) -> State) {
+    fn new(role: Role, config: Arc<Config>, now: Now, start: impl FnOnce(&mut Context<'_>) -> State) -> Self {
+        let (state, outputs, room) = (State::Closed, VecDeque::new(), Room::default());
+        let mut connection = Self { role, config, state, reads_paused: false, outputs, room };
+        connection.step(now, |state, cx| *state = start(cx));
+        connection
+    }
+
+    #[cold]
+    fn give_room_back(&mut self) {
+        self.outputs.shrink_to(KEPT_OUTPUTS);
+    }
+
+    fn step(&mut self, now: Now, transition: impl FnOnce(&mut State, &mut Context<'_>)) {
         let mut cx = Context {
             now,
             role: self.role,
             config: &self.config,
             reads_paused: self.reads_paused,
             outputs: &mut self.outputs,
+            room: &mut self.room,
         };
-        // `Closed` is also what would remain if a transition panicked, which none does.
-        let state = core::mem::replace(&mut self.state, State::Closed);
-        self.state = transition(state.notice_dropped_ticket(&mut cx), &mut cx);
+        self.state.notice_dropped_ticket(&mut cx);
+        transition(&mut self.state, &mut cx);
     }
 }

@@ -1,7 +1,9 @@
 //! Every state of a connection and every transition between them.
 //!
 //! A state is a struct that holds only what it needs. A transition consumes the state it leaves and returns
-//! the one it enters, so a missing case does not compile:
+//! the one it enters, so a missing case does not compile. `Authenticated`, where a connection spends its life, is changed
+//! in its place and says for what reason it ends, if it does: moving it would cost as much as all else that is done for
+//! a ping. The states and their transitions:
 //!
 //! ```text
 //! server:  AwaitingAuthenticate ──proof──▶ AwaitingDecision ──admitted──▶ Authenticated
@@ -12,11 +14,11 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::{
     Role,
+    room::Room,
     ticket::{Stub, Ticket},
     timers::{IdleGuard, Pulse, due},
 };
@@ -27,7 +29,7 @@ use crate::{
     frame::Frame,
     handshake::{self, Proof},
     identity::Address,
-    message::{self, Received, Status},
+    message::{Received, Status},
     time::{Instant, Now},
 };
 
@@ -50,7 +52,6 @@ pub(super) struct AwaitingAuthenticate {
 #[derive(Debug)]
 pub(super) struct AwaitingDecision {
     since: Instant,
-    proof: Proof,
     stub: Stub,
 }
 
@@ -71,13 +72,14 @@ pub(super) struct Authenticated {
     asked: bool,
 }
 
-/// What a transition may read, and the queue that it may add to.
+/// What a transition may read, the queue that it may add to, and the room to write in.
 pub(super) struct Context<'a> {
     pub(super) now: Now,
     pub(super) role: Role,
     pub(super) config: &'a Config,
     pub(super) reads_paused: bool,
     pub(super) outputs: &'a mut VecDeque<Output>,
+    pub(super) room: &'a mut Room,
 }
 
 impl State {
@@ -127,80 +129,88 @@ impl State {
             Self::AwaitingAuthenticate(state) => authentication(state.since),
             Self::AwaitingDecision(state) => authentication(state.since),
             Self::AwaitingAnswer(state) => authentication(state.since),
-            Self::Authenticated(state) => {
-                let idle = state.idle.deadline(config.idle_timeout, config.idle_check_interval);
-                [idle, state.pulse.deadline()].into_iter().flatten().min()
-            }
+            Self::Authenticated(state) => state.deadline(config),
             Self::Closed => None,
         }
     }
 
-    pub(super) fn on_frame(self, frame: Frame, cx: &mut Context<'_>) -> Self {
+    pub(super) fn on_frame(&mut self, frame: Frame, cx: &mut Context<'_>) {
         match self {
-            Self::AwaitingAuthenticate(state) => state.on_frame(frame, cx),
-            Self::AwaitingDecision(state) => state.on_frame(frame, cx),
-            Self::AwaitingAnswer(state) => state.on_frame(frame, cx),
-            Self::Authenticated(state) => state.on_frame(frame, cx),
-            Self::Closed => Self::Closed,
+            Self::Authenticated(state) => {
+                let reason = state.on_frame(frame, cx);
+                self.end_if(reason, cx);
+            }
+            _ => self.advance(|state| match state {
+                Self::AwaitingAuthenticate(state) => state.on_frame(frame, cx),
+                Self::AwaitingDecision(state) => state.on_frame(frame, cx),
+                Self::AwaitingAnswer(state) => state.on_frame(frame, cx),
+                Self::Authenticated(_) | Self::Closed => state,
+            }),
         }
     }
 
-    pub(super) fn on_timeout(self, cx: &mut Context<'_>) -> Self {
-        let now = cx.now.mono;
-        match self {
+    pub(super) fn on_timeout(&mut self, cx: &mut Context<'_>) {
+        let reason = match self {
             Self::Authenticated(state) => state.on_timeout(cx),
             // Until then there is only the authentication deadline.
-            waiting => match waiting.deadline(cx.config) {
-                Some(deadline) if now >= deadline => {
-                    waiting.end(CloseReason::AuthenticationTimeout(cx.config.auth_timeout), cx)
-                }
-                _ => waiting,
-            },
-        }
+            _ => self
+                .deadline(cx.config)
+                .filter(|deadline| cx.now.mono >= *deadline)
+                .map(|_| CloseReason::AuthenticationTimeout(cx.config.auth_timeout)),
+        };
+        self.end_if(reason, cx);
     }
 
-    pub(super) fn on_reads_paused(mut self) -> Self {
-        if let Self::Authenticated(state) = &mut self {
+    pub(super) fn on_reads_paused(&mut self) {
+        if let Self::Authenticated(state) = self {
             state.idle.pause();
         }
-        self
     }
 
-    pub(super) fn on_reads_resumed(mut self, cx: &mut Context<'_>) -> Self {
-        if let Self::Authenticated(state) = &mut self {
+    pub(super) fn on_reads_resumed(&mut self, cx: &mut Context<'_>) {
+        if let Self::Authenticated(state) = self {
             state.idle.resume(cx.now.mono);
         }
-        self
     }
 
-    pub(super) fn on_decision(self, verdict: Result<(), Refusal>, cx: &mut Context<'_>) -> Self {
-        match self {
+    pub(super) fn on_decision(&mut self, verdict: Result<(), Refusal>, cx: &mut Context<'_>) {
+        self.advance(|state| match state {
             Self::AwaitingDecision(state) => match verdict {
                 Ok(()) => {
                     cx.send(Frame::Text(handshake::prove(&cx.config.wallet, cx.now.wall)));
-                    Authenticated::enter(state.proof.address, cx)
+                    Authenticated::enter(state.stub.address(), cx)
                 }
                 Err(refusal) => Self::AwaitingDecision(state).end(refusal.into(), cx),
             },
             other => other,
-        }
+        });
     }
 
     /// Nobody holds the ticket any more, so nobody will decide.
-    pub(super) fn notice_dropped_ticket(self, cx: &mut Context<'_>) -> Self {
-        match &self {
-            Self::AwaitingDecision(state) if state.stub.is_ticket_gone() => {
-                self.end(Refusal::Denied.into(), cx)
-            }
-            _ => self,
+    pub(super) fn notice_dropped_ticket(&mut self, cx: &mut Context<'_>) {
+        if let Self::AwaitingDecision(state) = self
+            && state.stub.is_ticket_gone()
+        {
+            self.on_close(Refusal::Denied.into(), cx);
         }
     }
 
-    pub(super) fn on_close(self, reason: CloseReason, cx: &mut Context<'_>) -> Self {
-        match self {
+    pub(super) fn on_close(&mut self, reason: CloseReason, cx: &mut Context<'_>) {
+        self.advance(|state| match state {
             Self::Closed => Self::Closed,
             open => open.end(reason, cx),
+        });
+    }
+
+    fn end_if(&mut self, reason: Option<CloseReason>, cx: &mut Context<'_>) {
+        if let Some(reason) = reason {
+            self.on_close(reason, cx);
         }
+    }
+
+    fn advance(&mut self, transition: impl FnOnce(Self) -> Self) {
+        // `Closed` is also what would remain if a transition panicked, which none does.
+        *self = transition(core::mem::replace(self, Self::Closed));
     }
 
     /// The only way into `Closed`: the status text that JavaScript peers know, the close frame, the end of the
@@ -245,7 +255,7 @@ impl AwaitingAuthenticate {
     fn ask_admission(self, proof: Proof, cx: &mut Context<'_>) -> State {
         let (ticket, stub) = Ticket::issue(proof);
         cx.emit(Event::AdmissionRequested { ticket });
-        State::AwaitingDecision(AwaitingDecision { since: self.since, proof, stub })
+        State::AwaitingDecision(AwaitingDecision { since: self.since, stub })
     }
 }
 
@@ -270,7 +280,7 @@ impl AwaitingAnswer {
         let reason = match cx.read(frame, cx.config.max_unauthenticated_message_size) {
             Ok(Incoming::Control) => return State::AwaitingAnswer(self),
             Ok(Incoming::Text(Received::Heartbeat)) => {
-                cx.answer_heartbeat();
+                cx.send_heartbeat();
                 return State::AwaitingAnswer(self);
             }
             Ok(Incoming::Text(Received::Authenticate(message))) => {
@@ -322,28 +332,34 @@ impl Authenticated {
         })
     }
 
-    fn on_frame(mut self, frame: Frame, cx: &mut Context<'_>) -> State {
+    fn deadline(&self, config: &Config) -> Option<Instant> {
+        match self.pulse.deadline() {
+            Some(beat) if self.idle.is_due_after(beat, config.idle_timeout) => Some(beat),
+            beat => {
+                let idle = self.idle.deadline(config.idle_timeout, config.idle_check_interval);
+                [idle, beat].into_iter().flatten().min()
+            }
+        }
+    }
+
+    fn on_frame(&mut self, frame: Frame, cx: &mut Context<'_>) -> Option<CloseReason> {
         self.idle.hear(cx.now.mono);
         if let Frame::Pong(payload) = &frame {
             self.pulse.pong(payload, cx.now.mono);
         }
-        let reason = match cx.read(frame, cx.config.max_message_size) {
-            Ok(Incoming::Control) => return State::Authenticated(self),
-            Ok(Incoming::Text(received)) => match self.on_text(received, cx) {
-                None => return State::Authenticated(self),
-                Some(reason) => reason,
-            },
-            Ok(Incoming::Closed(reason)) => reason,
-            Err(violation) => violation.into(),
-        };
-        State::Authenticated(self).end(reason, cx)
+        match cx.read(frame, cx.config.max_message_size) {
+            Ok(Incoming::Control) => None,
+            Ok(Incoming::Text(received)) => self.on_text(received, cx),
+            Ok(Incoming::Closed(reason)) => Some(reason),
+            Err(violation) => Some(violation.into()),
+        }
     }
 
     fn on_text(&mut self, received: Received, cx: &mut Context<'_>) -> Option<CloseReason> {
         match (received, cx.role) {
             (Received::Application(message), _) => cx.emit(Event::Message(message)),
             (Received::Heartbeat, Role::Client) => {
-                cx.answer_heartbeat();
+                cx.send_heartbeat();
                 cx.emit(Event::Heartbeat { round_trip: self.pulse.round_trip() });
             }
             // One answer to each that was asked for: a flood of them is nothing to tell.
@@ -360,19 +376,20 @@ impl Authenticated {
         None
     }
 
-    fn on_timeout(mut self, cx: &mut Context<'_>) -> State {
+    fn on_timeout(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
         let (now, config) = (cx.now.mono, cx.config);
         if self.idle.expired(now, config.idle_timeout, config.idle_check_interval) {
-            return State::Authenticated(self).end(CloseReason::Idle(config.idle_timeout), cx);
+            return Some(CloseReason::Idle(config.idle_timeout));
         }
         if let Some(payload) = self.pulse.beat(now, config.heartbeat_interval) {
-            cx.send(Frame::Ping(Bytes::copy_from_slice(&payload)));
+            let ping = cx.room.ping(payload);
+            cx.send(Frame::Ping(ping));
             if cx.role == Role::Server {
-                cx.send(Frame::Text(message::heartbeat(cx.now.wall)));
+                cx.send_heartbeat();
                 self.asked = true;
             }
         }
-        State::Authenticated(self)
+        None
     }
 }
 
@@ -401,8 +418,9 @@ impl Context<'_> {
         self.outputs.push_back(Output::Event(event));
     }
 
-    fn answer_heartbeat(&mut self) {
-        self.send(Frame::Text(message::heartbeat(self.now.wall)));
+    fn send_heartbeat(&mut self) {
+        let text = self.room.heartbeat(self.now.wall);
+        self.send(Frame::Text(text));
     }
 
     fn read(&self, frame: Frame, limit: usize) -> Result<Incoming, Violation> {

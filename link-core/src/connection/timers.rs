@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::room::PING_LENGTH;
 use crate::time::Instant;
 
 /// When `timeout` after `start` is due, rounded up to a multiple of `step`. A zero time-out is never due.
@@ -40,12 +41,21 @@ impl IdleGuard {
         due(self.heard?, timeout, step)
     }
 
+    /// Whether the deadline, before it is rounded up, lies behind `time`. It is asked all the time, and rounding takes a
+    /// division.
+    pub(super) fn is_due_after(self, time: Instant, timeout: Duration) -> bool {
+        self.heard.is_none_or(|heard| timeout.is_zero() || heard.after(timeout) > time)
+    }
+
     /// Whether the peer is to be judged idle now.
     ///
     /// When this very call comes later than a whole time-out after its deadline, it was this side that slept (a
     /// suspended machine, a blocked thread): what the peer sent meanwhile may not have been read, so it gets
     /// its time-out once more from here.
     pub(super) fn expired(&mut self, now: Instant, timeout: Duration, step: Duration) -> bool {
+        if self.is_due_after(now, timeout) {
+            return false;
+        }
         match self.deadline(timeout, step) {
             Some(deadline) if now >= deadline => {
                 let overslept = now.since(deadline) > timeout;
@@ -81,7 +91,7 @@ impl Pulse {
     }
 
     /// The payload of the ping that is due now, if one is. However late the call, it is one ping.
-    pub(super) fn beat(&mut self, now: Instant, interval: Duration) -> Option<[u8; 8]> {
+    pub(super) fn beat(&mut self, now: Instant, interval: Duration) -> Option<[u8; PING_LENGTH]> {
         let due_at = self.next.filter(|due_at| now >= *due_at)?;
         let regular = due_at.after(interval);
         self.next = Some(if regular > now { regular } else { now.after(interval) });
