@@ -100,8 +100,8 @@ impl Server {
         self.process.address()
     }
 
-    fn clients(&self, many: usize, text: &str) -> Clients {
-        Clients::connect(self.greeting, self.at(), many, text)
+    async fn clients(&self, many: usize, text: &str) -> Clients {
+        Clients::connect(self.greeting, self.at(), many, text, Duration::ZERO).await
     }
 
     fn usage(&mut self) -> Usage {
@@ -137,7 +137,7 @@ async fn echo(
     let mut bare = Server::start(settings, Kind::BareEcho, None, 4 << 10);
     let mut link = Server::link(settings, None);
     let text = message(size);
-    let (to_bare, to_link) = (bare.clients(many, &text), link.clients(many, &text));
+    let (to_bare, to_link) = (bare.clients(many, &text).await, link.clients(many, &text).await);
     let mut rounds = Vec::new();
     for round in 0..=settings.rounds {
         let bare = bare.cpu_per_echo(&to_bare, depth, settings.time).await;
@@ -156,7 +156,7 @@ async fn large(settings: &Settings) -> Vec<Row> {
     let mut bare = Server::start(settings, Kind::BareEcho, None, 128 << 10);
     let mut link = Server::link(settings, None);
     let text = message(1 << 20);
-    let (to_bare, to_link) = (bare.clients(MANY, &text), link.clients(MANY, &text));
+    let (to_bare, to_link) = (bare.clients(MANY, &text).await, link.clients(MANY, &text).await);
     let (mut through, mut cpu) = (Vec::new(), Vec::new());
     for round in 0..=settings.rounds {
         let mut measured = Vec::new();
@@ -213,10 +213,10 @@ async fn memory(settings: &Settings) -> Vec<Row> {
                 false => Server::link(settings, None),
             };
             // What is allocated once is there already.
-            let first = server.clients(1, &message(128));
+            let first = server.clients(1, &message(128)).await;
             first.echo(1, Duration::from_millis(100)).await;
             let before = server.usage().resident;
-            let many = server.clients(MANY, &message(128));
+            let many = server.clients(MANY, &message(128)).await;
             // Three heartbeats of each.
             tokio::time::sleep(Duration::from_secs(4)).await;
             measured.push((server.usage().resident - before) as f64 / MANY as f64 / 1024.0);
@@ -237,7 +237,7 @@ async fn broadcast(settings: &Settings) -> Row {
     let mut bare = Server::start(settings, Kind::BareBroadcast, None, READ_BUFFER);
     let mut link = Server::start(settings, Kind::LinkEvents, None, 0);
     let text = message(128);
-    let (to_bare, to_link) = (bare.clients(MANY, &text), link.clients(MANY, &text));
+    let (to_bare, to_link) = (bare.clients(MANY, &text).await, link.clients(MANY, &text).await);
     let mut rounds = Vec::new();
     for round in 0..=settings.rounds {
         let mut measured = Vec::new();
@@ -256,6 +256,8 @@ async fn broadcast(settings: &Settings) -> Row {
 }
 
 async fn heartbeats(settings: &Settings) -> Row {
+    /// Longer than a login takes.
+    const PACE: Duration = Duration::from_micros(700);
     let mut rounds = Vec::new();
     for _ in 0..settings.rounds.min(3) {
         let mut measured = Vec::new();
@@ -265,7 +267,8 @@ async fn heartbeats(settings: &Settings) -> Row {
                 true => Server::start(settings, Kind::BareHeartbeats, None, READ_BUFFER),
                 false => Server::link(settings, None),
             };
-            let clients = server.clients(settings.idle, &message(128));
+            let (at, text) = (server.at(), message(128));
+            let clients = Clients::connect(server.greeting, at, settings.idle, &text, PACE).await;
             tokio::time::sleep(Duration::from_secs(2)).await;
             let (before, cpu) = (clients.heartbeats(), server.cpu_micros());
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -291,7 +294,7 @@ async fn contention(settings: &Settings) -> Vec<Row> {
             false => Server::link(settings, Some(workers)),
         };
         let (mut one, mut two) = (start(1), start(2));
-        let (to_one, to_two) = (one.clients(MANY, &text), two.clients(MANY, &text));
+        let (to_one, to_two) = (one.clients(MANY, &text).await, two.clients(MANY, &text).await);
         let (mut messages, mut logins) = (Vec::new(), Vec::new());
         for round in 0..=settings.rounds {
             let message = Round {

@@ -8,7 +8,7 @@ use std::{
     io::{self, ErrorKind},
     net::SocketAddr,
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use link_conformance::raw::RawPeer;
@@ -93,10 +93,26 @@ struct Shared {
 
 impl Clients {
     /// Connects so many, which send `text`. They live on a [`LocalSet`](task::LocalSet), around the caller.
-    pub fn connect(greeting: Greeting, at: SocketAddr, many: usize, text: &str) -> Self {
+    ///
+    /// They come no sooner than `pace` after one another: what they do at intervals is then spread likewise, whatever it
+    /// costs to connect them.
+    pub async fn connect(
+        greeting: Greeting,
+        at: SocketAddr,
+        many: usize,
+        text: &str,
+        pace: Duration,
+    ) -> Self {
         let shared = Rc::new(Shared::default());
         let message = Rc::new(frame(text, Some([0; 4])));
-        let streams = (0..many).map(|number| {
+        let mut streams = Vec::with_capacity(many);
+        let mut due = Instant::now();
+        for number in 0..many {
+            // Those that are there have heartbeats to answer meanwhile.
+            if Instant::now() < due || number % 64 == 63 {
+                tokio::time::sleep_until(due.into()).await;
+            }
+            due += pace;
             let mut peer = greeting.connect(at, &wallet(number));
             let stream = peer.stream().try_clone().expect("a descriptor");
             stream.set_nonblocking(true).expect("a socket");
@@ -108,9 +124,9 @@ impl Clients {
                 unread: Vec::new(),
             };
             task::spawn_local(client.run());
-            stream
-        });
-        Self { streams: streams.collect(), shared, message }
+            streams.push(stream);
+        }
+        Self { streams, shared, message }
     }
 
     /// Has each client keep `depth` messages under way for a time. Says how many came back.

@@ -40,12 +40,7 @@ pub(crate) struct EventSender<T>(Sender<Queued<T>>);
 impl<T: Send + 'static> EventSender<T> {
     /// A queue for one connection.
     pub(crate) fn queue(&self) -> EventQueue<T> {
-        EventQueue {
-            sender: self.0.clone(),
-            waiting: VecDeque::new(),
-            sending: None,
-            load: Arc::new(Load::default()),
-        }
+        EventQueue { sender: self.0.clone(), waiting: VecDeque::new(), sending: None, load: None }
     }
 
     /// Whether the application is behind.
@@ -93,7 +88,8 @@ pub(crate) struct EventQueue<T> {
     waiting: VecDeque<Queued<T>>,
     /// The first one that waits, once the channel was found full.
     sending: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    load: Arc<Load>,
+    /// Once it has had a message that is counted in bytes.
+    load: Option<Arc<Load>>,
 }
 
 /// An event, and what it weighs until the application takes it.
@@ -123,8 +119,9 @@ impl<T: Send + 'static> EventQueue<T> {
     /// Takes an event that holds a message of so many bytes.
     pub(crate) fn push_weighing(&mut self, event: T, bytes: usize) {
         let weight = (bytes > SMALL).then(|| {
-            self.load.bytes.fetch_add(bytes, Ordering::Relaxed);
-            Weight { bytes, load: self.load.clone() }
+            let load = self.load.get_or_insert_default().clone();
+            load.bytes.fetch_add(bytes, Ordering::Relaxed);
+            Weight { bytes, load }
         });
         let queued = Queued { event, _weight: weight };
         if self.is_behind() {
@@ -145,12 +142,13 @@ impl<T: Send + 'static> EventQueue<T> {
     /// Ready once nothing waits any more, and little enough is in the channel.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_sent(cx));
-        if self.load.bytes.load(Ordering::Acquire) < MAX_BYTES {
+        let Some(load) = &self.load else { return Poll::Ready(()) };
+        if load.bytes.load(Ordering::Acquire) < MAX_BYTES {
             return Poll::Ready(());
         }
-        self.load.waker.register(cx.waker());
+        load.waker.register(cx.waker());
         // The application may have taken some in between.
-        match self.load.bytes.load(Ordering::Acquire) < MAX_BYTES {
+        match load.bytes.load(Ordering::Acquire) < MAX_BYTES {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }

@@ -60,6 +60,8 @@ pub(crate) struct Commands {
     shared: Arc<Shared>,
     /// Taken from the queue, and not worked off yet.
     taken: VecDeque<Command>,
+    /// Whether any were since the room was given back.
+    used: bool,
     /// What they cost when they were taken. It counts in the queue until the next are taken.
     taken_cost: usize,
     /// Who is woken when something comes: the same as in the queue, to be compared without its lock.
@@ -98,6 +100,7 @@ pub(crate) fn outbox(limits: Limits) -> (Outbox, Commands) {
     let commands = Commands {
         shared: shared.clone(),
         taken: VecDeque::new(),
+        used: false,
         taken_cost: 0,
         listening: Waker::noop().clone(),
     };
@@ -190,13 +193,15 @@ impl Commands {
             // What was taken before is worked off by now.
             queue.cost = queue.cost.saturating_sub(self.taken_cost);
             self.taken_cost = queue.cost;
+            self.used |= !self.taken.is_empty();
         }
         self.taken.pop_front()
     }
 
     /// Gives back the room that a burst has taken, where nothing waits.
     pub(crate) fn tidy(&mut self) {
-        if self.taken.is_empty() {
+        if self.used && self.taken.is_empty() {
+            self.used = false;
             self.taken = VecDeque::new();
             let mut queue = self.shared.queue();
             if queue.commands.is_empty() {
