@@ -83,11 +83,7 @@ impl Server {
         }
         let threads = workers.unwrap_or(1).to_string();
         command.env("SMOL_THREADS", &threads).env("ASYNC_STD_THREAD_COUNT", &threads);
-        let greeting = match kind {
-            Kind::LinkEvents | Kind::LinkSessions => Greeting::Link,
-            _ => Greeting::Bare,
-        };
-        Self { process: ServerProcess::start(&mut command), greeting }
+        Self { process: ServerProcess::start(&mut command), greeting: kind.greeting() }
     }
 
     /// Link's server, as the settings want it.

@@ -10,6 +10,8 @@
 //! - [`load`]: the clients, which are the same for both.
 //! - [`goals`]: what is measured, one function each, and the goal that it is held against.
 //! - [`report`]: ratios of rounds, and the table.
+//!
+//! `benches/loopback.rs` measures echo and login in one process, with criterion: `cargo bench -p link-bench --bench loopback`.
 
 #![forbid(unsafe_code)]
 #![allow(

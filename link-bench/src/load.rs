@@ -80,8 +80,8 @@ pub struct Clients {
 /// What all clients of a server count together.
 #[derive(Debug, Default)]
 struct Shared {
-    /// Whether what comes back is sent again.
-    running: Cell<bool>,
+    /// Messages that are still to be sent, one for each that comes back.
+    unsent: Cell<u64>,
     /// Messages that came, but for heartbeats.
     received: Cell<u64>,
     /// Messages that are to come: on `changed`, once there are none.
@@ -132,15 +132,31 @@ impl Clients {
     /// Has each client keep `depth` messages under way for a time. Says how many came back.
     pub async fn echo(&self, depth: usize, time: Duration) -> u64 {
         let before = self.shared.received.get();
-        self.shared.running.set(true);
-        self.shared.missing.set((depth * self.streams.len()) as u64);
-        for stream in &self.streams {
-            write(stream, &self.message.repeat(depth)).await.expect("a server that reads");
-        }
+        self.begin(depth, u64::MAX).await;
         tokio::time::sleep(time).await;
-        self.shared.running.set(false);
+        self.shared.unsent.set(0);
         self.none_missing().await;
         self.shared.received.get() - before
+    }
+
+    /// Has so many messages come back, of which each client keeps `depth` under way, until there are no more to send.
+    pub async fn echo_exactly(&self, depth: usize, messages: u64) {
+        let before = self.shared.received.get();
+        self.begin(depth, messages).await;
+        self.none_missing().await;
+        assert_eq!(self.shared.received.get() - before, messages, "each message comes back once");
+    }
+
+    /// Sends the first of so many messages: `depth` of each client, if there are as many.
+    async fn begin(&self, depth: usize, messages: u64) {
+        let mut first = messages.min((depth * self.streams.len()) as u64);
+        self.shared.missing.set(first);
+        self.shared.unsent.set(messages - first);
+        for stream in &self.streams {
+            let its = first.min(depth as u64);
+            first -= its;
+            write(stream, &self.message.repeat(its as usize)).await.expect("a server that reads");
+        }
     }
 
     /// Has `act` done, and waits until each client has received a message.
@@ -157,8 +173,10 @@ impl Clients {
 
     async fn none_missing(&self) {
         while self.shared.missing.get() > 0 {
+            let before = self.shared.received.get();
             let change = tokio::time::timeout(link_soak::PATIENCE, self.shared.changed.notified());
-            change.await.expect("the server answers");
+            let changed = change.await.is_ok();
+            assert!(changed || self.shared.received.get() > before, "the server answers");
         }
     }
 }
@@ -229,12 +247,13 @@ impl Client {
         }
         self.unread.drain(..at);
         self.shared.received.set(self.shared.received.get() + texts);
-        if self.shared.running.get() {
-            for _ in 0..texts {
-                answer.extend_from_slice(&self.message);
-            }
-        } else if texts > 0 {
-            self.shared.missing.set(self.shared.missing.get().saturating_sub(texts));
+        let again = texts.min(self.shared.unsent.get());
+        self.shared.unsent.set(self.shared.unsent.get() - again);
+        for _ in 0..again {
+            answer.extend_from_slice(&self.message);
+        }
+        if texts > again {
+            self.shared.missing.set(self.shared.missing.get().saturating_sub(texts - again));
             self.shared.changed.notify_one();
         }
         answer
@@ -253,7 +272,7 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Connects, introduces itself and leaves, so often, one client after the other.
-pub fn logins(greeting: Greeting, at: SocketAddr, wallets: &[Wallet]) {
+pub fn logins<'a>(greeting: Greeting, at: SocketAddr, wallets: impl IntoIterator<Item = &'a Wallet>) {
     for wallet in wallets {
         let mut peer = greeting.connect(at, wallet);
         // By a reset: otherwise the ports would be used up after some ten thousands.

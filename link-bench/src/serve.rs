@@ -1,5 +1,5 @@
-//! The process of a server. It says on stdout where it listens, answers `usage` on stdin with what it has used, takes any
-//! other line as a text to broadcast, and ends when stdin does.
+//! The servers, and the process of one. That says on stdout where it listens, answers `usage` on stdin with what it has
+//! used, takes any other line as a text to broadcast, and ends when stdin does.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use async_channel::Receiver;
+use async_channel::{Receiver, Sender};
 use clap::{Args, ValueEnum};
 use link_async_std::AsyncStd;
 use link_driver::{Message, Runtime, Server, ServerEvent};
@@ -19,7 +19,7 @@ use link_tokio::Tokio;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::bare;
+use crate::{bare, load::Greeting};
 
 /// The interval of heartbeats, where there are any.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -39,19 +39,31 @@ pub enum Kind {
     LinkSessions,
 }
 
+impl Kind {
+    /// How its clients introduce themselves.
+    pub fn greeting(self) -> Greeting {
+        match self {
+            Self::LinkEvents | Self::LinkSessions => Greeting::Link,
+            Self::BareEcho | Self::BareHeartbeats | Self::BareBroadcast => Greeting::Bare,
+        }
+    }
+}
+
 /// The options of the server.
 #[derive(Debug, Args)]
 pub struct Options {
+    /// What it serves.
     #[arg(long)]
-    kind: Kind,
+    pub kind: Kind,
+    /// What it runs on.
     #[arg(long)]
-    runtime: RuntimeName,
+    pub runtime: RuntimeName,
     /// tokio: threads of its scheduler; without it, the one that has no other.
     #[arg(long)]
-    workers: Option<usize>,
+    pub workers: Option<usize>,
     /// Bare: bytes of the read buffer.
     #[arg(long, default_value_t = 4 << 10)]
-    read_buffer: usize,
+    pub read_buffer: usize,
 }
 
 /// What a server has used so far.
@@ -68,7 +80,33 @@ pub struct Usage {
 /// # Errors
 /// When it cannot listen, or cannot print.
 pub fn run(options: Options) -> io::Result<()> {
+    let Started { at, tell } = start(options)?;
+    say(&Listening { at })?;
+    for line in io::stdin().lines() {
+        match line? {
+            line if line == "usage" => say(&usage())?,
+            text => tell.try_send(text).map_err(io::Error::other)?,
+        }
+    }
+    Ok(())
+}
+
+/// A server in this process, for as long as that lives.
+#[derive(Debug)]
+pub struct Started {
+    /// Where it listens.
+    pub at: SocketAddr,
+    /// Takes texts to broadcast.
+    pub tell: Sender<String>,
+}
+
+/// Starts a server on threads of its own, and waits until it listens.
+///
+/// # Errors
+/// When it cannot listen.
+pub fn start(options: Options) -> io::Result<Started> {
     let (tell, told) = async_channel::unbounded();
+    let (listens, listening) = async_channel::bounded(1);
     match options.runtime {
         RuntimeName::Tokio => {
             let mut builder = match options.workers {
@@ -82,34 +120,29 @@ pub fn run(options: Options) -> io::Result<()> {
             let runtime = builder.enable_all().build()?;
             thread::spawn(move || {
                 // Spawned, so that all of it runs on the scheduler's own threads.
-                runtime.block_on(async { tokio::spawn(serve::<Tokio>(options, told)).await })
+                runtime.block_on(async { tokio::spawn(serve::<Tokio>(options, listens, told)).await })
             });
         }
-        RuntimeName::AsyncStd => AsyncStd::spawn(serve::<AsyncStd>(options, told)),
-        RuntimeName::Smol => Smol::spawn(serve::<Smol>(options, told)),
+        RuntimeName::AsyncStd => AsyncStd::spawn(serve::<AsyncStd>(options, listens, told)),
+        RuntimeName::Smol => Smol::spawn(serve::<Smol>(options, listens, told)),
     }
-    for line in io::stdin().lines() {
-        match line? {
-            line if line == "usage" => say(&usage())?,
-            text => tell.try_send(text).map_err(io::Error::other)?,
-        }
-    }
-    Ok(())
+    Ok(Started { at: listening.recv_blocking().map_err(io::Error::other)?, tell })
 }
 
-async fn serve<R: Runtime>(options: Options, told: Receiver<String>) {
+async fn serve<R: Runtime>(options: Options, listens: Sender<SocketAddr>, told: Receiver<String>) {
+    let listens = |at| listens.try_send(at).expect("somebody waits for it");
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     if let Kind::LinkEvents | Kind::LinkSessions = options.kind {
         let server =
             Server::<R>::builder().host(Ipv4Addr::LOCALHOST).port(0).bind().await.expect("a free port");
-        say(&Listening { at: server.local_address().expect("it listens") }).expect("somebody hears");
+        listens(server.local_address().expect("it listens"));
         return match options.kind {
             Kind::LinkEvents => link_events(server, told).await,
             _ => link_sessions(server).await,
         };
     }
     let listener = R::bind(any).await.expect("a free port");
-    say(&Listening { at: R::local_address(&listener).expect("it listens") }).expect("somebody hears");
+    listens(R::local_address(&listener).expect("it listens"));
     match options.kind {
         Kind::BareHeartbeats => bare::heartbeats::<R>(listener, options.read_buffer, HEARTBEAT).await,
         Kind::BareBroadcast => bare::broadcast::<R>(listener, told).await,
@@ -146,15 +179,18 @@ async fn link_sessions<R: Runtime>(mut server: Server<R>) {
 }
 
 fn usage() -> Usage {
-    let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let status = fs::read_to_string("/proc/self/status").expect("Linux");
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = resident.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     Usage {
-        cpu_nanos: u64::try_from(cpu.tv_sec).expect("positive") * 1_000_000_000
-            + u64::try_from(cpu.tv_nsec).expect("positive"),
+        cpu_nanos: cpu_time(ClockId::ProcessCPUTime).as_nanos() as u64,
         resident: kilobytes.expect("Linux says it") << 10,
     }
+}
+
+/// The CPU time that this clock has counted, in the system's code too.
+pub fn cpu_time(clock: ClockId) -> Duration {
+    clock_gettime(clock).try_into().expect("positive")
 }
 
 fn say(what: &impl Serialize) -> io::Result<()> {
