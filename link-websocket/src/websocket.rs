@@ -40,12 +40,21 @@ pub struct WebSocket<S> {
     limit: usize,
     /// The longest message so far, if one did not fit into the read buffer.
     longest: usize,
-    /// The last message, if it was long. While it is held, tungstenite cannot take its room for the next ones, and makes
-    /// a small buffer again.
-    held: Option<Bytes>,
+    held: Option<Held>,
     /// Whether tungstenite may have an answer that it has yet to write.
     answering: bool,
     written: u64,
+}
+
+/// A message that was longer than the read buffer, which has grown for it.
+///
+/// tungstenite would use the room again for what comes next, once nobody else does, and keep it for ever. So it is held until
+/// tungstenite has had to make a small buffer again: at the latest when as much has come as fits into one, since that is
+/// the most that can have been read beyond the message.
+struct Held {
+    _message: Bytes,
+    /// Bytes of frames that are still to come.
+    until: usize,
 }
 
 /// What a [`read`](WebSocket::read) came to.
@@ -124,9 +133,7 @@ impl<S: Read + Write> WebSocket<S> {
             });
         }
         self.inner.get_mut().replenish();
-        let read = self.inner.read();
-        self.held = None;
-        match read {
+        match self.inner.read() {
             Ok(message) => self.incoming(message),
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                 match self.inner.get_ref().is_used_up() {
@@ -147,6 +154,12 @@ impl<S: Read + Write> WebSocket<S> {
 
     fn incoming(&mut self, message: Message) -> Incoming {
         self.answering |= matches!(message, Message::Ping(_) | Message::Close(_));
+        if let Some(held) = &mut self.held {
+            held.until = held.until.saturating_sub(message.len());
+            if held.until == 0 {
+                self.held = None;
+            }
+        }
         Incoming::Frame(match message {
             Message::Text(text) => match self.unshared(text.into()).try_into() {
                 Ok(text) => Frame::Text(text),
@@ -169,7 +182,7 @@ impl<S: Read + Write> WebSocket<S> {
         let length = payload.len();
         if length > READ_BUFFER {
             self.longest = self.longest.max(length);
-            self.held = Some(payload.clone());
+            self.held = Some(Held { _message: payload.clone(), until: READ_BUFFER });
         }
         if length < self.longest / 2 { Bytes::copy_from_slice(&payload) } else { payload }
     }

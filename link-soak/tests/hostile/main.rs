@@ -67,7 +67,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 
 // What a connection may take, by what it has come to.
 /// There at all: its task, its place in the registry, and the buffer that it reads into.
-const SOCKET: usize = 16 * KIB + READ_BUFFER;
+const SOCKET: usize = 8 * KIB + READ_BUFFER;
 /// An HTTP request, in a vector that doubles.
 const HEAD: usize = 2 * MAX_HEAD;
 /// A message before authentication, and what waits for somebody who does not read.
