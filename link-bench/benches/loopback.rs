@@ -65,8 +65,9 @@ fn echo(kind: Kind, read_buffer: usize, many: usize, depth: usize, size: usize) 
     let at = serve(kind, read_buffer);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let tasks = LocalSet::new();
-    let clients =
-        tasks.block_on(&runtime, async { Clients::connect(kind.greeting(), at, many, &message(size)) });
+    let text = message(size);
+    let connecting = Clients::connect(kind.greeting(), at, many, &text, Duration::ZERO);
+    let clients = tasks.block_on(&runtime, connecting);
     Box::new(move |times| tasks.block_on(&runtime, clients.echo_exactly(depth, times)))
 }
 
