@@ -38,11 +38,11 @@ const SETTLE: Duration = Duration::from_millis(2);
 type Work = Box<dyn FnMut(u64)>;
 
 fn ping_pong(criterion: &mut Criterion) {
-    compare(criterion, "ping-pong, 128 B", &ECHOES, |kind| echo(kind, 4 << 10, 50, 1, 128));
+    compare(criterion, "ping-pong, 128 B", &ECHOES, |kind| echo(kind, 8 << 10, 50, 1, 128));
 }
 
 fn pipelined(criterion: &mut Criterion) {
-    compare(criterion, "32 in flight, 128 B", &ECHOES, |kind| echo(kind, 4 << 10, 50, 32, 128));
+    compare(criterion, "32 in flight, 128 B", &ECHOES, |kind| echo(kind, 8 << 10, 50, 32, 128));
 }
 
 fn large(criterion: &mut Criterion) {

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -409,6 +409,66 @@ pub async fn tls_goes_over_a_connectors_stream_as_well<R: Runtime>() {
     peer.send(&numbered(1)).unwrap();
     assert_eq!(number_of(&client.message().await), 1);
     assert!(written.load(Ordering::Relaxed) > 300);
+    client.close().soon::<R>().await;
+    server.close().soon::<R>().await;
+}
+
+/// A stream that takes all that is written and sends it when it has been asked to twice, as TLS may.
+struct Reluctant<S> {
+    stream: S,
+    kept: Vec<u8>,
+    asked: bool,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Reluctant<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Reluctant<S> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.kept.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, kept, asked } = &mut *self;
+        while !kept.is_empty() {
+            if !std::mem::replace(asked, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, kept))?;
+            kept.drain(..written);
+        }
+        *asked = false;
+        Pin::new(stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
+
+pub async fn what_a_stream_holds_back_leaves_as_soon_as_it_can<R: Runtime>() {
+    // Without heartbeats, which would take it along.
+    let mut server = server::<R>().heartbeat_interval(Duration::ZERO).bind().await.unwrap();
+    let reluctant = client(&server).heartbeat_interval(Duration::ZERO).connector(|destination| async move {
+        let stream = R::connect(&destination.host, destination.port).await?;
+        Ok(Reluctant { stream, kept: Vec::new(), asked: false })
+    });
+    let (client, _) = meet(&mut server, reluctant).await;
+    // Short, and so long that it is written before its turn is over.
+    for (number, bytes) in [(1, 10), (2, 100_000), (3, 10)] {
+        client.send(&numbered_and_long(number, bytes)).unwrap();
+        assert_eq!(number_of(&server.message().await.1), number);
+    }
     client.close().soon::<R>().await;
     server.close().soon::<R>().await;
 }

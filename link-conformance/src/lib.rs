@@ -283,6 +283,7 @@ macro_rules! conformance {
                 a_header_that_cannot_be_sent_is_an_error_at_once
                 a_connector_is_asked_each_time_and_its_stream_is_used
                 tls_goes_over_a_connectors_stream_as_well
+                what_a_stream_holds_back_leaves_as_soon_as_it_can
                 what_a_connector_says_or_does_not_say_is_told;
             stats:
                 a_fresh_server_has_counted_nothing

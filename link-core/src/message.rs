@@ -325,13 +325,14 @@ impl fmt::Display for Status {
 impl Shape {
     /// Validates `text` as JSON and notes its `type`. Nothing here recurses, so deep nesting costs no stack.
     fn of(text: &ByteString) -> Result<Self, serde_json::Error> {
-        // What nearly every message is. All else, and what is no JSON, is read once more.
-        if let Ok(PlainObject { kind }) = serde_json::from_str(text) {
-            return Ok(kind.map_or(Self::Untyped, |kind| Self::typed(kind, text)));
-        }
+        // First, since serde_json would write a long text that is no object into its error.
         if !text.trim_ascii_start().starts_with('{') {
             serde_json::from_str::<IgnoredAny>(text)?;
             return Ok(Self::NotAnObject);
+        }
+        // What nearly every message is. All else, and what is no JSON, is read once more.
+        if let Ok(PlainObject { kind }) = serde_json::from_str(text) {
+            return Ok(kind.map_or(Self::Untyped, |kind| Self::typed(kind, text)));
         }
         let AnyObject { kind: Some(raw) } = serde_json::from_str(text)? else { return Ok(Self::Untyped) };
         let raw: &str = raw.get();

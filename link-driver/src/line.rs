@@ -13,7 +13,7 @@ use std::{
     future::poll_fn,
     io,
     pin::{Pin, pin},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -97,8 +97,6 @@ pub(crate) struct Line<S, A> {
     ended: bool,
     /// The time for which the timer is armed. It may be earlier than the deadline, never later.
     armed: Option<Instant>,
-    /// Whom the timer wakes.
-    waited: Waker,
     /// Of this turn.
     traffic: Traffic,
 }
@@ -140,7 +138,6 @@ where
             broken: false,
             ended: false,
             armed: None,
-            waited: Waker::noop().clone(),
             traffic: Traffic::default(),
         })
     }
@@ -160,6 +157,7 @@ where
             self.commands.listen(cx);
             self.drain(now, cx);
             let mut more = self.take_commands(now, cx);
+            self.commands.settle();
             more |= self.read_frames(now, cx);
             self.take_decision(now, cx);
             self.check_clock(now, cx);
@@ -388,19 +386,12 @@ where
             if deadline <= now.mono {
                 return Poll::Ready(());
             }
-            match self.armed {
-                // It would say so again.
-                Some(armed) if now.mono < armed && armed <= deadline && self.waited.will_wake(cx.waker()) => {
-                    return Poll::Pending;
-                }
-                Some(armed) if armed <= deadline => {}
-                _ => {
-                    runtime::arm::<R>(timer.as_mut(), deadline);
-                    self.armed = Some(deadline);
-                }
+            if self.armed.is_none_or(|armed| deadline < armed) {
+                runtime::arm::<R>(timer.as_mut(), deadline);
+                self.armed = Some(deadline);
             }
+            // Each time: that it waits does not mean that it will wake us, when the task has had its share (tokio's `coop`).
             if timer.as_mut().poll(cx).is_pending() {
-                self.waited.clone_from(cx.waker());
                 return Poll::Pending;
             }
             self.armed = None;

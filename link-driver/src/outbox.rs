@@ -8,7 +8,7 @@ use std::{
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Waker},
 };
@@ -62,8 +62,8 @@ pub(crate) struct Commands {
     taken: VecDeque<Command>,
     /// Whether any were since the room was given back.
     used: bool,
-    /// What they cost when they were taken. It counts in the queue until the next are taken.
-    taken_cost: usize,
+    /// What those cost that were worked off since the last [`settle`](Self::settle).
+    worked_off: usize,
     /// Who is woken when something comes: the same as in the queue, to be compared without its lock.
     listening: Waker,
 }
@@ -74,12 +74,14 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Whether there is an eviction, so that looking for one takes no lock.
     evicted: AtomicBool,
+    /// What was worked off, and is to be taken off the queue's cost.
+    done: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     commands: VecDeque<Command>,
-    /// What they cost, and those that the connection has taken last.
+    /// What they cost, and those that the connection has taken and not worked off.
     cost: usize,
     eviction: Option<CloseReason>,
     /// The task that owns the connection.
@@ -96,12 +98,17 @@ pub(crate) enum Command {
 }
 
 pub(crate) fn outbox(limits: Limits) -> (Outbox, Commands) {
-    let shared = Arc::new(Shared { limits, queue: Mutex::default(), evicted: AtomicBool::new(false) });
+    let shared = Arc::new(Shared {
+        limits,
+        queue: Mutex::default(),
+        evicted: AtomicBool::new(false),
+        done: AtomicUsize::new(0),
+    });
     let commands = Commands {
         shared: shared.clone(),
         taken: VecDeque::new(),
         used: false,
-        taken_cost: 0,
+        worked_off: 0,
         listening: Waker::noop().clone(),
     };
     (Outbox(shared), commands)
@@ -161,6 +168,7 @@ impl Shared {
         if queue.closed {
             return Err(SendError::Closed);
         }
+        queue.cost = queue.cost.saturating_sub(self.done.swap(0, Ordering::Relaxed));
         admit(&mut queue)?;
         // The connection takes all at once, so only the first need wake it.
         let listening = if queue.commands.is_empty() { queue.listening.clone() } else { None };
@@ -188,14 +196,21 @@ impl Commands {
     /// The next command, if one waits.
     pub(crate) fn next(&mut self) -> Option<Command> {
         if self.taken.is_empty() {
-            let mut queue = self.shared.queue();
-            mem::swap(&mut self.taken, &mut queue.commands);
-            // What was taken before is worked off by now.
-            queue.cost = queue.cost.saturating_sub(self.taken_cost);
-            self.taken_cost = queue.cost;
+            mem::swap(&mut self.taken, &mut self.shared.queue().commands);
             self.used |= !self.taken.is_empty();
         }
-        self.taken.pop_front()
+        let command = self.taken.pop_front()?;
+        if let Command::Send(message) = &command {
+            self.worked_off = self.worked_off.saturating_add(cost(message));
+        }
+        Some(command)
+    }
+
+    /// Gives the room of what was worked off to the application, at the end of a turn.
+    pub(crate) fn settle(&mut self) {
+        if self.worked_off > 0 {
+            self.shared.done.fetch_add(mem::take(&mut self.worked_off), Ordering::Relaxed);
+        }
     }
 
     /// Gives back the room that a burst has taken, where nothing waits.
@@ -246,7 +261,7 @@ fn wake(listening: Option<Waker>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicUsize, task::Wake};
+    use std::task::Wake;
 
     use super::*;
 
@@ -292,17 +307,18 @@ mod tests {
     }
 
     #[test]
-    fn what_the_connection_has_taken_counts_until_all_of_it_is_worked_off() {
+    fn what_the_connection_has_taken_counts_until_it_is_worked_off() {
         let bytes = 2 * cost(&message());
         let (application, mut commands, _task) =
             listening(Limits { max_message_size: 1000, max_send_queue: bytes });
         application.send(message()).unwrap();
         application.send(message()).unwrap();
-        assert!(commands.next().is_some());
         assert_eq!(application.send(message()), Err(SendError::Full { limit: bytes }));
+        // One of the two that it takes is written.
         assert!(commands.next().is_some());
-        assert!(commands.next().is_none());
+        commands.settle();
         application.send(message()).unwrap();
+        assert_eq!(application.send(message()), Err(SendError::Full { limit: bytes }));
     }
 
     #[test]

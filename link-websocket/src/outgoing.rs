@@ -13,6 +13,8 @@ use link_core::Bytes;
 const LONG: usize = 16 << 10;
 /// Room that is kept when nothing waits.
 const ROOM_KEPT: usize = 256;
+/// When so much of a batch has left, and half of it, the rest moves to the front: something may always wait.
+const LEFT: usize = 4 << 10;
 
 /// Bytes on their way out, in order.
 #[derive(Debug, Default)]
@@ -35,6 +37,10 @@ impl Outgoing {
 
     /// Takes a copy of some bytes.
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        if self.begun >= LEFT && self.begun >= self.batch.len() / 2 {
+            self.batch.drain(..self.begun);
+            self.begun = 0;
+        }
         self.batch.extend_from_slice(bytes);
         self.length = self.length.saturating_add(bytes.len());
     }
@@ -44,21 +50,20 @@ impl Outgoing {
         if payload.len() < LONG {
             return self.extend(&payload);
         }
-        let before = Bytes::from(mem::take(&mut self.batch));
-        let begun = mem::take(&mut self.begun);
-        if before.len() > begun {
-            self.pieces.push_back(before.slice(begun..));
+        let mut before = mem::take(&mut self.batch);
+        before.drain(..mem::take(&mut self.begun));
+        if !before.is_empty() {
+            self.pieces.push_back(before.into());
         }
         self.length = self.length.saturating_add(payload.len());
         self.pieces.push_back(payload);
     }
 
-    /// Writes what the stream takes, and says how much that was.
+    /// Writes what the stream takes, and counts it in `written_in_all`, which wraps around.
     ///
     /// # Errors
     /// The stream's, but for `WouldBlock`: then the rest waits.
-    pub(crate) fn write_to(&mut self, stream: &mut impl Write) -> io::Result<usize> {
-        let mut all = 0usize;
+    pub(crate) fn write_to(&mut self, stream: &mut impl Write, written_in_all: &mut u64) -> io::Result<()> {
         while self.length > 0 {
             let next = match self.pieces.front() {
                 Some(piece) => piece,
@@ -72,9 +77,9 @@ impl Outgoing {
                 Err(error) => return Err(error),
             };
             self.advance(written);
-            all = all.saturating_add(written);
+            *written_in_all = written_in_all.wrapping_add(written as u64);
         }
-        Ok(all)
+        Ok(())
     }
 
     fn advance(&mut self, written: usize) {
@@ -108,5 +113,39 @@ impl Write for Outgoing {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a thousand bytes, and then no more.
+    struct Thousand(bool);
+
+    impl Write for Thousand {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match mem::replace(&mut self.0, true) {
+                true => Err(ErrorKind::WouldBlock.into()),
+                false => Ok(bytes.len().min(1000)),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_has_left_takes_no_room_though_something_always_waits() {
+        let (mut outgoing, mut written) = (Outgoing::default(), 0);
+        outgoing.extend(&[0; 1000]);
+        for _ in 0..10_000 {
+            outgoing.extend(&[0; 1000]);
+            outgoing.write_to(&mut Thousand(false), &mut written).unwrap();
+            assert_eq!(outgoing.len(), 1000);
+        }
+        assert_eq!(written, 10_000_000);
+        assert!(outgoing.batch.capacity() < 16_000, "{} bytes for 1000", outgoing.batch.capacity());
     }
 }

@@ -15,8 +15,9 @@ use crate::{
 const RATION: u32 = 64;
 /// And bytes.
 const RATION_BYTES: usize = 256 << 10;
-/// Bytes of answers to control frames that tungstenite may keep while there is no room for them: of one.
-pub(crate) const ANSWER_ROOM: usize = 128;
+/// Bytes of answers to control frames that tungstenite may keep while there is no room for them: a pong and a close frame,
+/// each with a head of two bytes, four bytes of a client's mask, and a payload of 125.
+pub(crate) const ANSWER_ROOM: usize = 2 * (2 + 4 + 125);
 /// Bytes of an answer read at a time.
 const PIECE: usize = 1 << 10;
 /// Bytes read at a time from a peer that has much to say.
@@ -33,6 +34,10 @@ pub(crate) struct Rationed<S> {
     pub(crate) outgoing: Outgoing,
     /// How many bytes may wait to be written.
     pub(crate) max_unsent: usize,
+    /// Whether the peer is worth reading ahead: not while it is a stranger.
+    pub(crate) trusted: bool,
+    /// Whether the WebSocket is open, rather than being upgraded.
+    open: bool,
     /// Reads that are left, and bytes.
     reads: u32,
     bytes: usize,
@@ -61,6 +66,8 @@ impl<S> Rationed<S> {
             stream,
             outgoing: Outgoing::default(),
             max_unsent,
+            trusted: false,
+            open: true,
             reads: RATION,
             bytes: RATION_BYTES,
             ahead: Vec::new(),
@@ -72,7 +79,17 @@ impl<S> Rationed<S> {
 
     /// What comes first is an HTTP answer.
     pub(crate) fn answering(stream: S, max_unsent: usize) -> Self {
-        Self { answer: Some(Box::default()), ..Self::new(stream, max_unsent) }
+        Self { answer: Some(Box::default()), open: false, ..Self::new(stream, max_unsent) }
+    }
+
+    /// The upgrade is done, though more than that may have come with it.
+    pub(crate) const fn opened(&mut self) {
+        self.open = true;
+    }
+
+    /// Nothing will be read any more.
+    pub(crate) fn forget(&mut self) {
+        (self.ahead, self.had) = (Vec::new(), 0);
     }
 
     pub(crate) const fn replenish(&mut self) {
@@ -122,13 +139,12 @@ impl<S: Read> Rationed<S> {
             }
             return Ok(read);
         }
-        if self.eager && buffer.len() < AHEAD {
-            let read = SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
-                Ok(mut scratch) => Some(self.read_ahead(&mut scratch, buffer)),
-                // The stream beneath is a WebSocket itself.
-                Err(_) => None,
+        if self.eager && self.trusted && buffer.len() < AHEAD {
+            // There is none for a thread that is ending, nor for a stream beneath that is a WebSocket itself.
+            let read = SCRATCH.try_with(|scratch| {
+                scratch.try_borrow_mut().ok().map(|mut scratch| self.read_ahead(&mut scratch, buffer))
             });
-            if let Some(read) = read {
+            if let Ok(Some(read)) = read {
                 return read;
             }
         }
@@ -188,7 +204,7 @@ impl<S: Read> Read for Rationed<S> {
 /// not kept for later.
 impl<S: Write> Write for Rationed<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.answer.is_some() {
+        if !self.open {
             return match self.stream.write(bytes) {
                 // tungstenite's upgrade would panic.
                 Ok(0) if !bytes.is_empty() => Err(ErrorKind::WriteZero.into()),
@@ -204,6 +220,6 @@ impl<S: Write> Write for Rationed<S> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.answer.is_some() { self.stream.flush() } else { Ok(()) }
+        if self.open { Ok(()) } else { self.stream.flush() }
     }
 }

@@ -43,6 +43,8 @@ pub struct WebSocket<S> {
     held: Option<Held>,
     /// Whether tungstenite may have an answer that it has yet to write.
     answering: bool,
+    /// Whether the stream has taken bytes that it may not have sent: TLS does that.
+    unflushed: bool,
     written: u64,
 }
 
@@ -92,14 +94,17 @@ impl<S: Read + Write> WebSocket<S> {
         Self::new(inner, Role::Server)
     }
 
-    pub(crate) const fn new(inner: tungstenite::WebSocket<Rationed<S>>, role: Role) -> Self {
-        Self { inner, role, limit: 0, longest: 0, held: None, answering: false, written: 0 }
+    pub(crate) fn new(mut inner: tungstenite::WebSocket<Rationed<S>>, role: Role) -> Self {
+        inner.get_mut().opened();
+        Self { inner, role, limit: 0, longest: 0, held: None, answering: false, unflushed: false, written: 0 }
     }
 
     /// From here on so many bytes may wait for a peer that does not read, and no less than two batches: for one that has
     /// authenticated. It should be room for the longest message that is to be written, and what may come before it.
     pub fn set_max_unsent(&mut self, bytes: usize) {
-        self.inner.get_mut().max_unsent = bytes.max(2 * WRITE_BATCH);
+        let stream = self.inner.get_mut();
+        stream.max_unsent = bytes.max(2 * WRITE_BATCH);
+        stream.trusted = true;
     }
 
     /// The stream beneath.
@@ -114,7 +119,7 @@ impl<S: Read + Write> WebSocket<S> {
 
     /// Whether there is anything to [`flush`](Self::flush): frames that were taken, or an answer to a ping or a close.
     pub fn needs_flush(&self) -> bool {
-        self.answering || self.inner.get_ref().outgoing.len() > 0
+        self.answering || self.unflushed || self.unsent() > 0
     }
 
     /// Gives back the room that a burst has taken, if nothing waits. Called now and then, it keeps an idle connection small.
@@ -133,6 +138,15 @@ impl<S: Read + Write> WebSocket<S> {
             });
         }
         self.inner.get_mut().replenish();
+        let incoming = self.read_frame();
+        if let Incoming::Violation(_) | Incoming::Ended = incoming {
+            self.inner.get_mut().forget();
+            self.held = None;
+        }
+        incoming
+    }
+
+    fn read_frame(&mut self) -> Incoming {
         match self.inner.read() {
             Ok(message) => self.incoming(message),
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
@@ -211,7 +225,9 @@ impl<S: Read + Write> WebSocket<S> {
             return Ok(());
         }
         let Rationed { outgoing, max_unsent, .. } = self.inner.get_mut();
-        let header = FrameHeader { opcode, ..FrameHeader::default() };
+        // Even a client's without its bytes, for its length.
+        let mask = matches!(self.role, Role::Client).then_some([0; 4]);
+        let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
         let length = header.len(payload.len() as u64).saturating_add(payload.len());
         if outgoing.len().saturating_add(length) > *max_unsent {
             return Err(WriteError::Full);
@@ -240,28 +256,47 @@ impl<S: Read + Write> WebSocket<S> {
     /// # Errors
     /// When the stream is broken.
     pub fn flush(&mut self) -> io::Result<bool> {
-        // What tungstenite has to say beside it, as far as there is room.
-        let answered = match self.inner.flush() {
-            Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => true,
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => false,
-            Err(Error::Io(error)) => return Err(error),
-            Err(other) => return Err(io::Error::other(other)),
-        };
-        self.answering = !answered;
-        Ok(self.write_out()? && answered)
+        loop {
+            // What tungstenite has to say beside it, as far as there is room; and again, when that has made some.
+            let before = self.unsent();
+            let answered = match self.inner.flush() {
+                Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => true,
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => false,
+                Err(Error::Io(error)) => return Err(error),
+                Err(other) => return Err(io::Error::other(other)),
+            };
+            let nothing_new = self.unsent() == before;
+            if !self.write_out()? {
+                return Ok(false);
+            }
+            // All has left, so there was room.
+            if nothing_new && (answered || before == 0) {
+                self.answering = false;
+                return Ok(true);
+            }
+        }
     }
 
+    fn unsent(&self) -> usize {
+        self.inner.get_ref().outgoing.len()
+    }
+
+    /// Writes what waits, and says whether all of it has left, the stream's own buffer included.
     fn write_out(&mut self) -> io::Result<bool> {
         let Rationed { stream, outgoing, .. } = self.inner.get_mut();
-        self.written = self.written.wrapping_add(outgoing.write_to(stream)? as u64);
+        self.unflushed |= outgoing.len() > 0;
+        outgoing.write_to(stream, &mut self.written)?;
         if outgoing.len() > 0 {
             return Ok(false);
         }
-        match stream.flush() {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error),
+        if self.unflushed {
+            match stream.flush() {
+                Ok(()) => self.unflushed = false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
         }
+        Ok(true)
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) async fn run(
             .collect(),
         _ => {
             let turns = u64::try_from(connected).unwrap_or(u64::MAX);
-            (0u16..)
+            (0..=u16::MAX)
                 .zip(&handles)
                 .map(|(number, handle)| {
                     let own = schedule.map(|schedule| schedule.part(turns, number.into()));

@@ -91,20 +91,22 @@ impl Registry {
         if let Some(entry) = inner.connections.get_mut(&peer.id()) {
             entry.peer = Some(peer.clone());
         }
-        let last = match admitted {
-            Admitted::Fresh => inner.untold.get(&peer.address()).copied(),
-            Admitted::Replaces(old) => {
-                inner.evict(old, CloseReason::Replaced);
-                Some(old)
-            }
+        let (last, replaced) = match admitted {
+            Admitted::Fresh => (inner.untold.get(&peer.address()).copied(), None),
+            Admitted::Replaces(old) => (Some(old), inner.disconnect(old)),
         };
         // Whoever waited for that one before has ended since, or it would have the address.
         let last = last.and_then(|last| inner.connections.get_mut(&last)).filter(|last| !last.told);
-        Ok(last.map(|last| {
+        let told = last.map(|last| {
             let (successor, told) = oneshot::channel();
             last.successor = Some(successor);
             told
-        }))
+        });
+        drop(inner);
+        if let Some(replaced) = replaced {
+            replaced.evict(CloseReason::Replaced);
+        }
+        Ok(told)
     }
 
     /// A connection that had been admitted has ended: its address is free, and lookups do not find it. The program has yet
@@ -138,17 +140,24 @@ impl Registry {
     pub(super) fn release(&self, id: ConnectionId, address: Option<Address>) {
         let mut inner = self.lock();
         inner.admission.release(id);
-        inner.connections.remove(&id);
+        let entry = inner.connections.remove(&id);
         if let Some(address) = address
             && inner.untold.get(&address) == Some(&id)
         {
             inner.untold.remove(&address);
         }
+        drop(inner);
+        // It may hold somebody who waits, and is woken by that: not under the lock.
+        drop(entry);
     }
 
     /// Ends a connection.
     pub(super) fn evict(&self, id: ConnectionId, reason: CloseReason) {
-        self.lock().evict(id, reason);
+        // The lock is gone before its task is woken.
+        let connection = self.lock().disconnect(id);
+        if let Some(connection) = connection {
+            connection.evict(reason);
+        }
     }
 
     /// Ends all of them, and lets nobody in any more.
@@ -156,8 +165,10 @@ impl Registry {
         let mut inner = self.lock();
         inner.closing = true;
         let ids: Vec<_> = inner.connections.keys().copied().collect();
-        for id in ids {
-            inner.evict(id, CloseReason::ShuttingDown);
+        let all: Vec<_> = ids.into_iter().filter_map(|id| inner.disconnect(id)).collect();
+        drop(inner);
+        for connection in all {
+            connection.evict(CloseReason::ShuttingDown);
         }
     }
 
@@ -193,12 +204,13 @@ pub(super) struct Arrival {
 }
 
 impl Inner {
-    fn evict(&mut self, id: ConnectionId, reason: CloseReason) {
-        let Some(entry) = self.connections.get(&id) else { return };
+    /// From here on this connection is nobody any more, however long its task takes to notice. Its outbox is for telling it
+    /// so, without the lock.
+    fn disconnect(&self, id: ConnectionId) -> Option<Outbox> {
+        let entry = self.connections.get(&id)?;
         if let Some(peer) = &entry.peer {
-            // From here on it is nobody any more, however long its task takes to notice.
             peer.set_connected(false);
         }
-        entry.outbox.evict(reason);
+        Some(entry.outbox.clone())
     }
 }
