@@ -2,7 +2,7 @@
 //!
 //! A turn takes what the application asked for (bounded), reads the frames that are already there (bounded),
 //! looks at the clock, does what the connection says, and **flushes once**. Nothing is shared with another task
-//! but the queues at both ends, so no lock lies on the way of a message.
+//! but the queues at both ends; what waits in the one is taken whole, by one lock a turn.
 //!
 //! ```text
 //! socket ──frames──▶ Connection ──events──▶ Attendant ──▶ the application
