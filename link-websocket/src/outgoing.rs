@@ -13,7 +13,7 @@ use link_core::Bytes;
 const LONG: usize = 16 << 10;
 /// Room that is kept when nothing waits.
 const ROOM_KEPT: usize = 256;
-/// When so much of a batch has left, and half of it, the rest moves to the front: something may always wait.
+/// When so much of a batch has left, and a quarter of it, the rest moves to the front: something may always wait.
 const LEFT: usize = 4 << 10;
 
 /// Bytes on their way out, in order.
@@ -37,7 +37,7 @@ impl Outgoing {
 
     /// Takes a copy of some bytes.
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
-        if self.begun >= LEFT && self.begun >= self.batch.len() / 2 {
+        if self.begun >= LEFT && self.begun >= self.batch.len() / 4 {
             self.batch.drain(..self.begun);
             self.begun = 0;
         }

@@ -14,9 +14,9 @@ use crate::{
 /// Reads for one frame. (A message may take more, and tungstenite would join fragments for as long as there are any.)
 const RATION: u32 = 64;
 /// And bytes.
-const RATION_BYTES: usize = 256 << 10;
-/// Bytes of answers to control frames that tungstenite may keep while there is no room for them: a pong and a close frame,
-/// each with a head of two bytes, four bytes of a client's mask, and a payload of 125.
+const RATION_BYTES: usize = 128 << 10;
+/// Bytes of answers to control frames that tungstenite may keep while there is no room for them: two, each with a head of two
+/// bytes, four bytes of a client's mask, and a payload of 125.
 pub(crate) const ANSWER_ROOM: usize = 2 * (2 + 4 + 125);
 /// Bytes of an answer read at a time.
 const PIECE: usize = 1 << 10;

@@ -20,8 +20,8 @@ use crate::{
     rationed::{ANSWER_ROOM, Rationed},
 };
 
-/// Bytes of the buffer that each connection keeps for reading: 1 KiB. From a peer that has more to say at a time, much more
-/// is read at a time.
+/// Bytes of the buffer that each connection keeps for reading: 1 KiB. From a peer that is trusted, and has more to say at a
+/// time, much more is read at a time.
 pub const READ_BUFFER: usize = 1 << 10;
 /// Bytes gathered before they are written without waiting for [`flush`](WebSocket::flush): 64 KiB.
 pub const WRITE_BATCH: usize = 64 << 10;
@@ -100,7 +100,8 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     /// From here on so many bytes may wait for a peer that does not read, and no less than two batches: for one that has
-    /// authenticated. It should be room for the longest message that is to be written, and what may come before it.
+    /// authenticated. It should be room for the longest message that is to be written, and what may come before it. And from
+    /// here on such a peer is read far ahead, when it has much to say.
     pub fn set_max_unsent(&mut self, bytes: usize) {
         let stream = self.inner.get_mut();
         stream.max_unsent = bytes.max(2 * WRITE_BATCH);
@@ -168,6 +169,9 @@ impl<S: Read + Write> WebSocket<S> {
 
     fn incoming(&mut self, message: Message) -> Incoming {
         self.answering |= matches!(message, Message::Ping(_) | Message::Close(_));
+        if let Message::Close(_) = message {
+            self.make_room_for_a_close();
+        }
         if let Some(held) = &mut self.held {
             held.until = held.until.saturating_sub(message.len());
             if held.until == 0 {
@@ -237,9 +241,17 @@ impl<S: Read + Write> WebSocket<S> {
             .map_err(|_: io::Error| WriteError::Broken)
     }
 
+    /// There may be pongs for which there was no room, and tungstenite does not try twice to say the last word.
+    fn make_room_for_a_close(&mut self) {
+        self.inner.set_config(|config| config.max_write_buffer_size = 2 * ANSWER_ROOM);
+    }
+
     /// Has tungstenite send a frame of which it keeps count.
     fn answer(&mut self, message: Message) -> Result<(), WriteError> {
         self.answering = true;
+        if let Message::Close(_) = message {
+            self.make_room_for_a_close();
+        }
         match self.inner.write(message) {
             // Taken, or kept until there is room; or a close frame was exchanged already.
             Ok(())

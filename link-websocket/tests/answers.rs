@@ -167,6 +167,34 @@ fn an_answer_that_found_no_room_is_not_forgotten() {
     assert_eq!(socket.stream_mut().written.len(), before, "it was left behind");
 }
 
+/// Whether this frame was written, among others of its length, once there was room for all of them.
+fn has_said(mut socket: WebSocket<Stream>, frame: &[u8]) -> bool {
+    socket.stream_mut().room = usize::MAX;
+    while socket.needs_flush() {
+        socket.flush().unwrap();
+    }
+    socket.stream_mut().written.chunks(frame.len()).any(|written| written == frame)
+}
+
+#[test]
+fn a_close_is_said_and_answered_though_there_was_no_room_even_for_pongs() {
+    let reason = [b'x'; 123];
+    let mut close = vec![0x88, 125, 0x03, 0xe8];
+    close.extend(reason);
+
+    let mut socket = server(pings(200));
+    let said = Close { code: 1000, reason: std::str::from_utf8(&reason).unwrap().into() };
+    assert_eq!(socket.write(Frame::Close(Some(said))), Ok(()));
+    assert!(has_said(socket, &close), "said");
+
+    let mut socket = server(pings(200));
+    let mut frame = vec![0x88, 0x80 | 125, 0, 0, 0, 0];
+    frame.extend(&close[2..]);
+    socket.stream_mut().incoming.extend(frame);
+    read_one(&mut socket);
+    assert!(has_said(socket, &close), "answered");
+}
+
 #[test]
 fn an_answer_to_what_came_with_the_upgrade_waits_for_the_frame_before_it() {
     let mut socket = client(&[0x89, 0].repeat(200), Some(100));

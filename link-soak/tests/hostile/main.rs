@@ -71,14 +71,14 @@ const SOCKET: usize = 8 * KIB + READ_BUFFER;
 /// An HTTP request, in a vector that doubles.
 const HEAD: usize = 2 * MAX_HEAD;
 /// A message before authentication, and what waits for somebody who does not read.
-const STRANGER: usize = SOCKET + 2 * FIRST_MESSAGE + 2 * FIRST_MAX_UNSENT;
+const STRANGER: usize = SOCKET + 2 * FIRST_MESSAGE + 3 * FIRST_MAX_UNSENT;
 /// What TLS keeps of a record that is not whole.
 const TLS: usize = 32 * KIB;
-/// A message on its way in, in a buffer that doubles.
-const INCOMING: usize = 2 * MESSAGE;
+/// A message on its way in, in a buffer that doubles, and what was read ahead.
+const INCOMING: usize = 2 * MESSAGE + 64 * KIB;
 /// What waits in front of the socket of a client that does not read: one turn's messages, the longest of them, and room for the
-/// protocol's own, in a vector that doubles.
-const UNSENT: usize = 2 * (MESSAGE + 256 * KIB + 2 * WRITE_BATCH);
+/// protocol's own, in a vector that doubles when three quarters of it wait.
+const UNSENT: usize = 3 * (MESSAGE + 256 * KIB + 2 * WRITE_BATCH);
 /// Messages that wait for the server's program.
 const WAITING: usize = MESSAGE + MESSAGE;
 /// What nobody in particular takes: threads that wake up, and what an allocator keeps at hand.
