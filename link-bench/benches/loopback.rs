@@ -42,7 +42,7 @@ fn ping_pong(criterion: &mut Criterion) {
 }
 
 fn pipelined(criterion: &mut Criterion) {
-    compare(criterion, "32 in flight, 128 B", &ECHOES, |kind| echo(kind, 8 << 10, 50, 32, 128));
+    compare(criterion, "32 under way, 128 B", &ECHOES, |kind| echo(kind, 8 << 10, 50, 32, 128));
 }
 
 fn large(criterion: &mut Criterion) {

@@ -54,7 +54,7 @@ pub struct Settings {
 pub async fn measure(what: What, settings: &Settings) -> Vec<Row> {
     match what {
         What::PingPong => vec![echo(settings, "ping-pong", 50, 1, 128, Goal::RatioAtMost(1.10)).await],
-        What::Pipelined => vec![echo(settings, "32 in flight", 50, 32, 128, Goal::RatioAtMost(1.40)).await],
+        What::Pipelined => vec![echo(settings, "32 under way", 50, 32, 128, Goal::RatioAtMost(1.40)).await],
         What::Login => login(settings),
         What::Memory => memory(settings).await,
         What::Broadcast => vec![broadcast(settings).await],
@@ -219,7 +219,7 @@ fn cpu_per_pair_of_signatures() -> f64 {
     (cpu_time(ClockId::ThreadCPUTime) - before).as_secs_f64() * 1e6 / TIMES as f64
 }
 
-/// The goal was set where the two signatures took 120 µs, and processors differ in that; hence the second row.
+/// The second row allows a quarter more than the two signatures take here and now: processors differ most in these.
 fn login(settings: &Settings) -> Vec<Row> {
     let mut bare = Server::start(settings, Kind::BareEcho, None, READ_BUFFER);
     let mut link = Server::link(settings, None);
@@ -273,8 +273,8 @@ async fn memory(settings: &Settings) -> Vec<Row> {
         rounds.push(Round { bare: measured[0], link: measured[1] });
     }
     let on = on(settings);
-    let mut all = Row::new("an idle connection", on.clone(), "KiB", Goal::ExtraAtMost(1.5), &rounds);
-    all.what = "memory of an idle connection, above the bare one";
+    let above = "memory of an idle connection, above the bare one";
+    let all = Row::new(above, on.clone(), "KiB", Goal::ExtraAtMost(1.5), &rounds);
     let whole: Vec<_> = rounds.iter().map(|round| Round { bare: 0.0, link: round.link }).collect();
     vec![all, Row::new("memory of an idle connection, whole", on, "KiB", Goal::ExtraAtMost(6.0), &whole)]
 }
@@ -328,7 +328,7 @@ async fn heartbeats(settings: &Settings) -> Row {
         }
         rounds.push(Round { bare: measured[0], link: measured[1] });
     }
-    Row::new("heartbeats, idle", on(settings), "µs CPU a round", Goal::RatioAtMost(1.10), &rounds)
+    Row::new("heartbeats, idle", on(settings), "µs CPU a round", Goal::RatioAtMost(1.0), &rounds)
 }
 
 /// Here 'bare' is Link on one thread, and 'Link' is Link on two. The bare twin's own rows say what the runtime costs.

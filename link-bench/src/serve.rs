@@ -62,7 +62,7 @@ pub struct Options {
     #[arg(long)]
     pub workers: Option<usize>,
     /// Bare: bytes of the read buffer.
-    #[arg(long, default_value_t = 4 << 10)]
+    #[arg(long)]
     pub read_buffer: usize,
 }
 
