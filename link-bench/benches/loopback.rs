@@ -18,7 +18,6 @@
 
 use std::{net::SocketAddr, thread, time::Duration};
 
-use clap::ValueEnum as _;
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use link_bench::{
     load::{Clients, logins, message, wallet},
@@ -84,7 +83,7 @@ fn compare(criterion: &mut Criterion, what: &str, kinds: &[Kind], prepare: impl 
     group.sampling_mode(SamplingMode::Flat);
     let mut costs = Vec::new();
     for kind in kinds {
-        let name = kind.to_possible_value().expect("it has a name").get_name().to_owned();
+        let name = serve::name(*kind);
         // Of all samples together.
         let (mut work, mut cpu, mut times) = (None, Duration::ZERO, 0);
         group.bench_function(&name, |bencher| {

@@ -11,7 +11,7 @@ use rustix::time::ClockId;
 use crate::{
     load::{Clients, Greeting, logins, message, wallet},
     report::{Goal, Round, Row},
-    serve::{Kind, Usage, cpu_time},
+    serve::{CPU, Kind, cpu_time, name},
 };
 
 /// What can be measured.
@@ -73,12 +73,9 @@ struct Server {
 impl Server {
     fn start(settings: &Settings, kind: Kind, workers: Option<usize>, read_buffer: usize) -> Self {
         let mut command = Command::new(env::current_exe().expect("a path"));
-        let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
-            value().expect("it has a name").get_name().to_owned()
-        };
         command.arg("serve");
-        command.args(["--kind", &name(&|| kind.to_possible_value())]);
-        command.args(["--runtime", &name(&|| settings.runtime.to_possible_value())]);
+        command.args(["--kind", &name(kind)]);
+        command.args(["--runtime", &name(settings.runtime)]);
         command.args(["--read-buffer", &read_buffer.to_string()]);
         if let Some(workers) = workers {
             command.args(["--workers", &workers.to_string()]);
@@ -102,12 +99,8 @@ impl Server {
         Clients::connect(self.greeting, self.at(), many, text, Duration::ZERO).await
     }
 
-    fn usage(&mut self) -> Usage {
-        self.process.ask("usage")
-    }
-
     fn cpu_micros(&mut self) -> f64 {
-        self.usage().cpu_nanos as f64 / 1e3
+        self.process.ask::<Duration>(CPU).as_secs_f64() * 1e6
     }
 
     /// Server CPU in microseconds for each message of a load.
@@ -126,10 +119,16 @@ const fn order(round: usize) -> [usize; 2] {
     if round.is_multiple_of(2) { [0, 1] } else { [1, 0] }
 }
 
+/// Both servers, each with as many clients.
+async fn sides(bare: Server, link: Server, many: usize, text: &str) -> [(Server, Clients); 2] {
+    let clients = [bare.clients(many, text).await, link.clients(many, text).await];
+    let [to_bare, to_link] = clients;
+    [(bare, to_bare), (link, to_link)]
+}
+
 /// Where it was measured, in words.
 fn on(settings: &Settings) -> String {
-    let runtime = settings.runtime.to_possible_value().expect("it has a name");
-    format!("{}, {}", runtime.get_name(), if settings.sessions { "sessions" } else { "events" })
+    format!("{}, {}", name(settings.runtime), if settings.sessions { "sessions" } else { "events" })
 }
 
 async fn echo(
@@ -140,18 +139,14 @@ async fn echo(
     size: usize,
     goal: Goal,
 ) -> Row {
-    let mut bare = Server::start(settings, Kind::BareEcho, None, ECHO_BUFFER);
-    let mut link = Server::link(settings, None);
-    let text = message(size);
-    let (to_bare, to_link) = (bare.clients(many, &text).await, link.clients(many, &text).await);
+    let bare = Server::start(settings, Kind::BareEcho, None, ECHO_BUFFER);
+    let mut sides = sides(bare, Server::link(settings, None), many, &message(size)).await;
     let mut rounds = Vec::new();
     for round in 0..=settings.rounds {
         let mut measured = [0.0; 2];
         for turn in order(round) {
-            measured[turn] = match turn {
-                0 => bare.cpu_per_echo(&to_bare, depth, settings.time).await,
-                _ => link.cpu_per_echo(&to_link, depth, settings.time).await,
-            };
+            let (server, clients) = &mut sides[turn];
+            measured[turn] = server.cpu_per_echo(clients, depth, settings.time).await;
         }
         let [bare, link] = measured;
         // The first warms up.
@@ -165,16 +160,13 @@ async fn echo(
 async fn large(settings: &Settings) -> Vec<Row> {
     const MANY: usize = 4;
     // What is read at a time decides most of it, so the twin gets tungstenite's default.
-    let mut bare = Server::start(settings, Kind::BareEcho, None, 128 << 10);
-    let mut link = Server::link(settings, None);
-    let text = message(1 << 20);
-    let (to_bare, to_link) = (bare.clients(MANY, &text).await, link.clients(MANY, &text).await);
+    let bare = Server::start(settings, Kind::BareEcho, None, 128 << 10);
+    let mut sides = sides(bare, Server::link(settings, None), MANY, &message(1 << 20)).await;
     let (mut through, mut cpu) = (Vec::new(), Vec::new());
     for round in 0..=settings.rounds {
         let mut measured = [(0.0, 0.0); 2];
         for turn in order(round) {
-            let (server, clients) =
-                [(&mut bare, &to_bare), (&mut link, &to_link)].into_iter().nth(turn).expect("two");
+            let (server, clients) = &mut sides[turn];
             let (before, began) = (server.cpu_micros(), std::time::Instant::now());
             let messages = clients.echo(1, settings.time).await as f64;
             let seconds = began.elapsed().as_secs_f64();
@@ -221,14 +213,14 @@ fn cpu_per_pair_of_signatures() -> f64 {
 
 /// The second row allows a quarter more than the two signatures take here and now: processors differ most in these.
 fn login(settings: &Settings) -> Vec<Row> {
-    let mut bare = Server::start(settings, Kind::BareEcho, None, READ_BUFFER);
-    let mut link = Server::link(settings, None);
+    let mut servers =
+        [Server::start(settings, Kind::BareEcho, None, READ_BUFFER), Server::link(settings, None)];
     let wallets: Vec<_> = (0..500).map(wallet).collect();
     let (mut whole, mut above) = (Vec::new(), Vec::new());
     for round in 0..=settings.rounds {
         let mut measured = [0.0; 2];
         for turn in order(round) {
-            measured[turn] = cpu_per_login(if turn == 0 { &mut bare } else { &mut link }, &wallets);
+            measured[turn] = cpu_per_login(&mut servers[turn], &wallets);
         }
         let [bare, link] = measured;
         let signatures = cpu_per_pair_of_signatures();
@@ -256,18 +248,18 @@ async fn memory(settings: &Settings) -> Vec<Row> {
     for _ in 0..settings.rounds.min(3) {
         let mut measured = Vec::new();
         for bare in [true, false] {
-            let mut server = match bare {
+            let server = match bare {
                 true => Server::start(settings, Kind::BareEcho, None, READ_BUFFER),
                 false => Server::link(settings, None),
             };
             // What is allocated once is there already.
             let first = server.clients(1, &message(128)).await;
             first.echo(1, Duration::from_millis(100)).await;
-            let before = server.usage().resident;
+            let before = server.process.usage().resident;
             let many = server.clients(MANY, &message(128)).await;
             // Three heartbeats of each.
             tokio::time::sleep(Duration::from_secs(4)).await;
-            measured.push((server.usage().resident - before) as f64 / MANY as f64 / 1024.0);
+            measured.push((server.process.usage().resident - before) as f64 / MANY as f64 / 1024.0);
             drop(many);
         }
         rounds.push(Round { bare: measured[0], link: measured[1] });
@@ -282,16 +274,15 @@ async fn memory(settings: &Settings) -> Vec<Row> {
 async fn broadcast(settings: &Settings) -> Row {
     const MANY: usize = 1000;
     const TIMES: usize = 50;
-    let mut bare = Server::start(settings, Kind::BareBroadcast, None, READ_BUFFER);
-    let mut link = Server::start(settings, Kind::LinkEvents, None, 0);
+    let bare = Server::start(settings, Kind::BareBroadcast, None, READ_BUFFER);
+    let link = Server::start(settings, Kind::LinkEvents, None, 0);
     let text = message(128);
-    let (to_bare, to_link) = (bare.clients(MANY, &text).await, link.clients(MANY, &text).await);
+    let mut sides = sides(bare, link, MANY, &text).await;
     let mut rounds = Vec::new();
     for round in 0..=settings.rounds {
         let mut measured = [0.0; 2];
         for turn in order(round) {
-            let (server, clients) =
-                [(&mut bare, &to_bare), (&mut link, &to_link)].into_iter().nth(turn).expect("two");
+            let (server, clients) = &mut sides[turn];
             let before = server.cpu_micros();
             for _ in 0..TIMES {
                 clients.each_receives(|| server.process.tell(&text)).await;

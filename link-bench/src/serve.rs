@@ -1,9 +1,8 @@
-//! The servers, and the process of one. That says on stdout where it listens, answers `usage` on stdin with what it has
-//! used, takes any other line as a text to broadcast, and ends when stdin does.
+//! The servers, and the process of one. That says on stdout where it listens, answers `cpu` on stdin with the CPU time
+//! that it has used, takes any other line as a text to broadcast, and ends when stdin does.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    io,
     net::{Ipv4Addr, SocketAddr},
     thread,
     time::Duration,
@@ -14,10 +13,9 @@ use clap::{Args, ValueEnum};
 use link_async_std::AsyncStd;
 use link_driver::{Message, Runtime, Server, ServerEvent};
 use link_smol::Smol;
-use link_soak::serve::{Listening, RuntimeName};
+use link_soak::serve::{Listening, RuntimeName, say};
 use link_tokio::Tokio;
 use rustix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
 
 use crate::{bare, load::Greeting};
 
@@ -66,13 +64,12 @@ pub struct Options {
     pub read_buffer: usize,
 }
 
-/// What a server has used so far.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Usage {
-    /// CPU time of all of its threads, in the system's code too.
-    pub cpu_nanos: u64,
-    /// Bytes of it that are in memory now.
-    pub resident: u64,
+/// The line that asks a server's process for the CPU time that it has used.
+pub const CPU: &str = "cpu";
+
+/// The name of a choice, as on the command line.
+pub fn name(choice: impl ValueEnum) -> String {
+    choice.to_possible_value().expect("none is hidden").get_name().to_owned()
 }
 
 /// Serves until stdin ends.
@@ -84,7 +81,7 @@ pub fn run(options: Options) -> io::Result<()> {
     say(&Listening { at })?;
     for line in io::stdin().lines() {
         match line? {
-            line if line == "usage" => say(&usage())?,
+            line if line == CPU => say(&cpu_time(ClockId::ProcessCPUTime))?,
             text => tell.try_send(text).map_err(io::Error::other)?,
         }
     }
@@ -178,23 +175,7 @@ async fn link_sessions<R: Runtime>(mut server: Server<R>) {
     }
 }
 
-fn usage() -> Usage {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux");
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = resident.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    Usage {
-        cpu_nanos: cpu_time(ClockId::ProcessCPUTime).as_nanos() as u64,
-        resident: kilobytes.expect("Linux says it") << 10,
-    }
-}
-
 /// The CPU time that this clock has counted, in the system's code too.
 pub fn cpu_time(clock: ClockId) -> Duration {
     clock_gettime(clock).try_into().expect("positive")
-}
-
-fn say(what: &impl Serialize) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{}", serde_json::to_string(what)?)?;
-    stdout.flush()
 }

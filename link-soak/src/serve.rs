@@ -207,7 +207,11 @@ impl Canary {
     }
 }
 
-fn say(what: &impl Serialize) -> io::Result<()> {
+/// Prints a line of JSON for whoever has started this process.
+///
+/// # Errors
+/// When nobody reads it.
+pub fn say(what: &impl Serialize) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{}", serde_json::to_string(what)?)?;
     stdout.flush()

@@ -9,17 +9,14 @@ use link_driver::{ClientEvent, CloseReason};
 use link_tokio::Client;
 use tokio::task::JoinSet;
 
-use super::{GOODBYE, Run, bar, conclude, report::Report, watch};
+use super::{GOODBYE, Run, bar, conclude, report::Report, unless_interrupted, watch};
 use crate::{Failure, args::Bench};
 
 pub(super) async fn run(
     args: &Bench,
     mut interrupt: impl Future<Output = ()> + Unpin,
 ) -> Result<(), Failure> {
-    let (clients, errors) = tokio::select! {
-        connected = args.connect() => connected?,
-        () = &mut interrupt => return Err(Failure::Failed("interrupted before anything was measured".into())),
-    };
+    let (clients, errors) = unless_interrupted(&mut interrupt, args.connect()).await?;
     let connected = clients.len();
     let handles: Vec<_> = clients.iter().map(|client| client.handle()).collect();
     let run = Arc::new(args.begin("")?);

@@ -16,7 +16,7 @@ use super::{
     Ended, Run, bar, conclude, failure, failure_label, label, patience,
     report::Report,
     schedule::{Pacer, Schedule},
-    text, watch,
+    text, unless_interrupted, watch,
 };
 use crate::{Failure, args::Bench};
 
@@ -39,11 +39,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     // Unmeasured, and alone: if this fails, so would the others.
     let first = async { args.client()?.connect().await.map_err(failure) };
-    let first = tokio::select! {
-        connected = first => connected?,
-        () = &mut interrupt => return Err(Failure::Failed("interrupted before anything was measured".into())),
-    };
-    first.close().await;
+    unless_interrupted(&mut interrupt, first).await?.close().await;
 
     let run = Arc::new(args.begin("")?);
     let schedule = args.rate.map(Schedule::new);

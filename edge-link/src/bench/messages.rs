@@ -10,7 +10,7 @@ use super::{
     patience,
     report::Report,
     schedule::{Pacer, Schedule},
-    watch,
+    unless_interrupted, watch,
 };
 use crate::{
     Failure,
@@ -21,10 +21,7 @@ pub(super) async fn run(
     args: &Bench,
     mut interrupt: impl Future<Output = ()> + Unpin,
 ) -> Result<(), Failure> {
-    let (clients, errors) = tokio::select! {
-        connected = args.connect() => connected?,
-        () = &mut interrupt => return Err(Failure::Failed("interrupted before anything was measured".into())),
-    };
+    let (clients, errors) = unless_interrupted(&mut interrupt, args.connect()).await?;
     let connected = clients.len();
     let handles: Vec<_> = clients.iter().map(|client| client.handle()).collect();
     let name = handles.first().map(|first| first.address().as_str().to_owned()).unwrap_or_default();

@@ -163,6 +163,17 @@ impl Bench {
     }
 }
 
+/// What has to be done before anything is measured, unless it is interrupted.
+async fn unless_interrupted<T>(
+    interrupt: &mut (impl Future<Output = ()> + Unpin),
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        () = interrupt => Err(Failure::failed("interrupted before anything was measured")),
+    }
+}
+
 /// Why the command ends when a connection cannot be had.
 fn failure(error: ConnectError) -> Failure {
     match error {
