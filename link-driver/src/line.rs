@@ -20,19 +20,21 @@ use std::{
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::{Either, join, select};
 use link_core::{CloseReason, Connection, Event, Frame, Instant, Now, Output, Refusal, Ticket};
+use link_websocket::Incoming;
 
 use crate::{
     limits::{DEFAULT_SEND_TIMEOUT, Limits},
-    outbox::{Command, Commands},
+    outbox::Commands,
     runtime::{self, Runtime},
-    socket::{ReadError, WebSocket},
+    socket::WebSocket,
 };
 
-/// Commands and frames that one turn takes at most, before other tasks get theirs.
+/// Messages and frames that one turn takes at most, before other tasks get theirs.
 const TURN_ITEMS: usize = 128;
 /// Bytes of messages that one turn takes from the application at most (and one message more).
 pub(crate) const TURN_BYTES: usize = 256 << 10;
-/// How long the last words may take, and the peer's end after them.
+/// How long the peer's end may take once all has left. Where this side does not close of its own accord, the last words have
+/// no longer than that either.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// Who stands between a connection and its application: a server's registry, or a client's reconnecting loop.
@@ -91,6 +93,8 @@ pub(crate) struct Line<S, A> {
     reading: bool,
     /// Close as soon as nothing waits to be sent any more.
     leaving: Option<CloseReason>,
+    /// All that was sent before the close was handed to the socket, and the peer has so long to take some more of it.
+    tail: Option<Duration>,
     /// Writing failed. What the peer said before is still read.
     broken: bool,
     /// The connection wants its transport closed.
@@ -135,6 +139,7 @@ where
             flush: Flush::Done,
             reading: true,
             leaving: None,
+            tail: None,
             broken: false,
             ended: false,
             armed: None,
@@ -181,9 +186,12 @@ where
 
     /// Says the last words and waits for the peer's end, for a moment, and until the application has been told everything.
     async fn see_off<R: Runtime>(self: Box<Self>) -> (Commands, A) {
-        let Self { mut socket, commands, mut attendant, .. } = *self;
+        let Self { mut socket, commands, mut attendant, tail, limits, .. } = *self;
         // The socket is gone with its farewell, however long the application takes to hear of it.
         let farewell = async move {
+            if let Some(patience) = tail {
+                flush_while_taken::<R, S>(&mut socket, limits.max_message_size, patience).await;
+            }
             let patience = runtime::now::<R>().mono.after(LINGER);
             select(pin!(socket.drain()), pin!(runtime::sleep_until::<R>(patience))).await;
         };
@@ -194,11 +202,12 @@ where
     /// Takes an eviction, and messages. Says whether there may be more.
     fn take_commands(&mut self, now: Now, cx: &mut Context<'_>) -> bool {
         if !self.ended
-            && self.leaving.is_none()
             && let Poll::Ready(reason) = self.attendant.poll_eviction(cx)
         {
             let can_send = self.connection.is_authenticated() && !self.broken;
             match reason {
+                // It leaves already, and may not take its time any more.
+                CloseReason::Local if self.leaving.is_some() => {}
                 // What the application has sent before comes first.
                 CloseReason::Local | CloseReason::ShuttingDown if can_send => self.leaving = Some(reason),
                 reason => self.connection.close(reason, now),
@@ -220,7 +229,7 @@ where
                 return !self.ended && bytes >= TURN_BYTES;
             }
             match self.commands.next() {
-                Some(Command::Send(message)) => {
+                Some(message) => {
                     let size = message.as_str().len();
                     bytes = bytes.saturating_add(size);
                     // The outbox has checked what can be checked; if the connection has ended, it says so.
@@ -228,9 +237,10 @@ where
                         self.traffic.sent(size);
                     }
                 }
-                Some(Command::Close) => self.connection.close(CloseReason::Local, now),
                 None => {
+                    let patience = self.patience();
                     if let Some(reason) = self.leaving.take() {
+                        self.tail = Some(patience);
                         self.connection.close(reason, now);
                         self.drain(now, cx);
                     }
@@ -248,7 +258,9 @@ where
             if self.ended {
                 return false;
             }
-            let ready = self.attendant.poll_ready(cx).is_ready();
+            // Who is told to close is read even when the application is behind, for it is not told of that any more. And two
+            // sides that close would wait for one another.
+            let ready = self.leaving.is_some() || self.attendant.poll_ready(cx).is_ready();
             if ready != self.reading {
                 self.reading = ready;
                 match ready {
@@ -259,14 +271,14 @@ where
             if !ready {
                 return false;
             }
-            match self.socket.poll_read(self.connection.receive_limit(), cx) {
-                Poll::Ready(Ok(frame)) => self.connection.handle_frame(frame, now),
-                Poll::Ready(Err(ReadError::Violation(violation))) => {
-                    self.connection.handle_violation(violation, now);
-                }
-                Poll::Ready(Err(ReadError::Ended)) => self.connection.handle_transport_closed(now),
-                Poll::Pending if self.broken => self.connection.handle_transport_closed(now),
-                Poll::Pending => return false,
+            match self.socket.read(self.connection.receive_limit(), cx) {
+                Incoming::Frame(frame) => self.connection.handle_frame(frame, now),
+                Incoming::Violation(violation) => self.connection.handle_violation(violation, now),
+                Incoming::Ended => self.connection.handle_transport_closed(now),
+                Incoming::Enough => return true,
+                // What the peer has said before is heard by now.
+                Incoming::Nothing if self.broken => self.connection.handle_transport_closed(now),
+                Incoming::Nothing => return false,
             }
             self.drain(now, cx);
         }
@@ -302,6 +314,8 @@ where
         while let Some(output) = self.connection.poll_output() {
             match output {
                 Output::Send(frame) => self.write(frame, now, cx),
+                // A peer that was told to close is not heard any more.
+                Output::Event(Event::Message(_)) if self.leaving.is_some() => {}
                 Output::Event(event) => {
                     match &event {
                         Event::Authenticated { .. } => self.socket.trust(&self.limits),
@@ -360,15 +374,20 @@ where
 
     /// When a peer that takes nothing has had its time.
     fn stalled_until(&self) -> Option<Instant> {
-        let patience = match self.leaving {
+        let patience = self.patience();
+        match self.flush {
+            Flush::Stalled { since, .. } if !patience.is_zero() => Some(since.after(patience)),
+            _ => None,
+        }
+    }
+
+    /// How long a peer may take nothing of what is sent to it. Zero is for ever.
+    fn patience(&self) -> Duration {
+        match self.leaving {
             Some(CloseReason::ShuttingDown) => LINGER,
             // Whoever is leaving could wait for ever, and nobody would be there to end it.
             Some(_) if self.send_timeout.is_zero() => DEFAULT_SEND_TIMEOUT,
             _ => self.send_timeout,
-        };
-        match self.flush {
-            Flush::Stalled { since, .. } if !patience.is_zero() => Some(since.after(patience)),
-            _ => None,
         }
     }
 
@@ -401,6 +420,57 @@ where
             }
         }
     }
+}
+
+/// Writes what is left, for as long as the peer takes some of it at least once in so long. What it says meanwhile is read and
+/// dropped: it may have as much to say before it reads on.
+async fn flush_while_taken<R: Runtime, S>(socket: &mut WebSocket<S>, receive_limit: usize, patience: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut timer = pin!(R::timer());
+    let (mut taken, mut since) = (socket.bytes_written(), runtime::now::<R>().mono);
+    runtime::arm::<R>(timer.as_mut(), since.after(patience));
+    let mut reading = true;
+    poll_fn(|cx| {
+        loop {
+            if socket.poll_flush(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            reading = reading && discard(socket, receive_limit, cx);
+            let now = runtime::now::<R>().mono;
+            if socket.bytes_written() != taken {
+                (taken, since) = (socket.bytes_written(), now);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // It may have been armed before the peer took some.
+            if now >= since.after(patience) {
+                return Poll::Ready(());
+            }
+            runtime::arm::<R>(timer.as_mut(), since.after(patience));
+        }
+    })
+    .await;
+}
+
+/// Reads what is there, and drops it. Says whether there can be more.
+fn discard<S>(socket: &mut WebSocket<S>, receive_limit: usize, cx: &mut Context<'_>) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    for _ in 0..TURN_ITEMS {
+        match socket.read(receive_limit, cx) {
+            Incoming::Frame(_) => {}
+            Incoming::Nothing => return true,
+            Incoming::Enough => break,
+            Incoming::Violation(_) | Incoming::Ended => return false,
+        }
+    }
+    // The bounds of this turn are reached: let the others have theirs.
+    cx.waker().wake_by_ref();
+    true
 }
 
 /// Whichever of the two is first; `None` when it is the time-out. A zero time-out never comes.

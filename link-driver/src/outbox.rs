@@ -1,5 +1,5 @@
-//! The way of a message from the application to the task that owns the connection: a queue, bounded in bytes. An eviction
-//! takes the same way, and overtakes what waits.
+//! The way of a message from the application to the task that owns the connection: a queue, bounded in bytes. What is to
+//! end the connection takes the same way, and overtakes what waits: a task that is behind a stalled peer hears of it too.
 //!
 //! The task takes all that waits at once, by one lock, and works that off in its turns.
 
@@ -59,7 +59,7 @@ pub(crate) struct Outbox(Arc<Shared>);
 pub(crate) struct Commands {
     shared: Arc<Shared>,
     /// Taken from the queue, and not worked off yet.
-    taken: VecDeque<Command>,
+    taken: VecDeque<Message>,
     /// Whether any were since the room was given back.
     used: bool,
     /// What those cost that were worked off since the last [`settle`](Self::settle).
@@ -80,7 +80,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    commands: VecDeque<Command>,
+    messages: VecDeque<Message>,
     /// What they cost, and those that the connection has taken and not worked off.
     cost: usize,
     eviction: Option<CloseReason>,
@@ -88,13 +88,6 @@ struct Queue {
     listening: Option<Waker>,
     /// Nobody takes anything any more.
     closed: bool,
-}
-
-#[derive(Debug)]
-pub(crate) enum Command {
-    Send(Message),
-    /// Close, after what was sent before.
-    Close,
 }
 
 pub(crate) fn outbox(limits: Limits) -> (Outbox, Commands) {
@@ -122,26 +115,39 @@ impl Outbox {
             return Err(SendError::TooLarge { size, limit });
         }
         let (cost, limit) = (cost(&message), self.0.limits.max_send_queue);
-        self.0.put(Command::Send(message), |queue| {
-            // One message always fits, however small the bound.
-            if queue.cost > 0 && queue.cost.saturating_add(cost) > limit {
-                return Err(SendError::Full { limit });
-            }
-            queue.cost = queue.cost.saturating_add(cost);
-            Ok(())
-        })
+        let mut queue = self.0.queue();
+        if queue.closed {
+            return Err(SendError::Closed);
+        }
+        queue.cost = queue.cost.saturating_sub(self.0.done.swap(0, Ordering::Relaxed));
+        // One message always fits, however small the bound.
+        if queue.cost > 0 && queue.cost.saturating_add(cost) > limit {
+            return Err(SendError::Full { limit });
+        }
+        queue.cost = queue.cost.saturating_add(cost);
+        // The connection takes all at once, so only the first need wake it.
+        let listening = if queue.messages.is_empty() { queue.listening.clone() } else { None };
+        queue.messages.push_back(message);
+        drop(queue);
+        wake(listening);
+        Ok(())
     }
 
-    /// Closes the connection once what was sent before is out.
+    /// Closes the connection once what was sent before is out. Nothing more is taken.
     pub(crate) fn close(&self) {
-        // An error means that it has ended already.
-        let _ = self.0.put(Command::Close, |_| Ok(()));
+        self.0.queue().closed = true;
+        self.evict(CloseReason::Local);
     }
 
-    /// Ends the connection, for a reason that comes neither from the application nor from its peer. The first one counts.
+    /// Ends the connection, for a reason that does not come from its peer. The first one counts, but for one that lets the
+    /// connection go on until all was sent: any other overrides that.
     pub(crate) fn evict(&self, reason: CloseReason) {
         let mut queue = self.0.queue();
-        queue.eviction.get_or_insert(reason);
+        match &queue.eviction {
+            None | Some(CloseReason::Local) => queue.eviction = Some(reason),
+            Some(CloseReason::ShuttingDown) if reason != CloseReason::Local => queue.eviction = Some(reason),
+            Some(_) => {}
+        }
         self.0.evicted.store(true, Ordering::Release);
         let listening = queue.listening.clone();
         drop(queue);
@@ -159,25 +165,6 @@ impl Outbox {
 }
 
 impl Shared {
-    fn put(
-        &self,
-        command: Command,
-        admit: impl FnOnce(&mut Queue) -> Result<(), SendError>,
-    ) -> Result<(), SendError> {
-        let mut queue = self.queue();
-        if queue.closed {
-            return Err(SendError::Closed);
-        }
-        queue.cost = queue.cost.saturating_sub(self.done.swap(0, Ordering::Relaxed));
-        admit(&mut queue)?;
-        // The connection takes all at once, so only the first need wake it.
-        let listening = if queue.commands.is_empty() { queue.listening.clone() } else { None };
-        queue.commands.push_back(command);
-        drop(queue);
-        wake(listening);
-        Ok(())
-    }
-
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // Nothing here panics while it holds the lock; and if it did, the data would still be whole.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -193,17 +180,15 @@ impl Commands {
         }
     }
 
-    /// The next command, if one waits.
-    pub(crate) fn next(&mut self) -> Option<Command> {
+    /// The next message, if one waits.
+    pub(crate) fn next(&mut self) -> Option<Message> {
         if self.taken.is_empty() {
-            mem::swap(&mut self.taken, &mut self.shared.queue().commands);
+            mem::swap(&mut self.taken, &mut self.shared.queue().messages);
             self.used |= !self.taken.is_empty();
         }
-        let command = self.taken.pop_front()?;
-        if let Command::Send(message) = &command {
-            self.worked_off = self.worked_off.saturating_add(cost(message));
-        }
-        Some(command)
+        let message = self.taken.pop_front()?;
+        self.worked_off = self.worked_off.saturating_add(cost(&message));
+        Some(message)
     }
 
     /// Gives the room of what was worked off to the application, at the end of a turn.
@@ -219,26 +204,22 @@ impl Commands {
             self.used = false;
             self.taken = VecDeque::new();
             let mut queue = self.shared.queue();
-            if queue.commands.is_empty() {
-                queue.commands = VecDeque::new();
+            if queue.messages.is_empty() {
+                queue.messages = VecDeque::new();
             }
         }
     }
 
-    /// Takes no more commands, and hands back the messages that are still waiting.
+    /// Takes no more messages, and hands back the messages that are still waiting.
     pub(crate) fn close(&mut self) -> Vec<Message> {
         let mut queue = self.shared.queue();
         queue.closed = true;
-        let rest = mem::take(&mut queue.commands);
+        let rest = mem::take(&mut queue.messages);
         // The application may keep its end for long, and a waker keeps the memory of its task.
         let listening = queue.listening.take();
         drop(queue);
         drop(listening);
-        let message = |command| match command {
-            Command::Send(message) => Some(message),
-            Command::Close => None,
-        };
-        mem::take(&mut self.taken).into_iter().chain(rest).filter_map(message).collect()
+        mem::take(&mut self.taken).into_iter().chain(rest).collect()
     }
 }
 

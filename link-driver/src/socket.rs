@@ -13,7 +13,7 @@ use std::{
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::AsyncWriteExt;
-use link_core::{CloseReason, Frame, Violation};
+use link_core::{CloseReason, Frame};
 use link_websocket::{
     ClientUpgrade, Incoming, NotOpened, NotUpgraded, Progress, Request, ServerUpgrade, WRITE_BATCH,
     WriteError,
@@ -23,14 +23,6 @@ use crate::limits::Limits;
 
 /// An open WebSocket that speaks in the core's frames.
 pub(crate) struct WebSocket<S>(link_websocket::WebSocket<Bridge<S>>);
-
-/// Why a read ended the connection.
-pub(crate) enum ReadError {
-    /// The transport has ended.
-    Ended,
-    /// The peer broke the protocol; a close frame can still be sent.
-    Violation(Violation),
-}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// The server's half of the HTTP upgrade. It borrows the stream, so that a caller who loses patience can
@@ -70,20 +62,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.0.set_max_unsent(turn.saturating_add(2 * WRITE_BATCH));
     }
 
-    /// The next frame, a message having at most `limit` bytes. Pings are answered on the way.
-    pub(crate) fn poll_read(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Result<Frame, ReadError>> {
+    /// The next frame, a message having at most `limit` bytes. Pings are answered on the way. Where nothing is there, the task
+    /// is woken when something is.
+    pub(crate) fn read(&mut self, limit: usize, cx: &mut Context<'_>) -> Incoming {
         self.0.stream_mut().wake(cx);
-        match self.0.read(limit) {
-            Incoming::Frame(frame) => Poll::Ready(Ok(frame)),
-            Incoming::Nothing => Poll::Pending,
-            Incoming::Enough => {
-                // There may be more, after the others had their turn.
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Incoming::Violation(violation) => Poll::Ready(Err(ReadError::Violation(violation))),
-            Incoming::Ended => Poll::Ready(Err(ReadError::Ended)),
-        }
+        self.0.read(limit)
     }
 
     /// Takes a frame for the next flush. It may already write what does not fit into one batch.

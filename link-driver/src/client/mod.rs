@@ -136,9 +136,9 @@ impl<R: Runtime> Client<R> {
         self.handle.clone()
     }
 
-    /// Sends what was queued, disconnects, and waits until the connection is gone. For a server that does not
-    /// answer that takes about a second; for one that does not read, the `send_timeout` more. Events that nobody
-    /// has taken yet are dropped.
+    /// Sends what was queued, disconnects, and waits until the connection is gone. What was queued is sent for as long as
+    /// the server takes some of it at least once in a [`send_timeout`](ClientBuilder::send_timeout) (once in 30 s, where that
+    /// is off); then a server that does not answer has one second more. Events that nobody has taken yet are dropped.
     pub async fn close(self) {
         let handle = self.handle.clone();
         drop(self);

@@ -81,7 +81,10 @@ impl Peer {
         self.0.outbox.send(message)
     }
 
-    /// Ends the connection, after what was sent before. From here on it counts as not connected.
+    /// Ends the connection. From here on it counts as not connected, and nothing that it says is delivered any more.
+    ///
+    /// What was sent before still arrives, however slow the line is: the client is waited for as long as it takes some of it at
+    /// least once in a [`send_timeout`](super::ServerBuilder::send_timeout) (once in 30 s, where that is off).
     pub fn close(&self) {
         self.set_connected(false);
         self.0.outbox.close();

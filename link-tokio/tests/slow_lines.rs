@@ -1,0 +1,321 @@
+//! Lines that are slow, stuck or broken in one direction, in memory and in virtual time: loopback is too fast to show what
+//! becomes of the messages that wait when a connection is closed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use link_driver::{
+    Client, ClientBuilder, ClientEvent, CloseReason, Peer, Runtime, Server, ServerBuilder, ServerEvent,
+};
+use link_tokio::{Tokio, TokioAsyncReadCompatExt};
+use serde_json::json;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf},
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+
+/// tokio's tasks and timers, with streams in memory.
+struct InMemory;
+
+type Compat<S> = link_tokio::Compat<S>;
+
+impl Runtime for InMemory {
+    type Stream = Compat<DuplexStream>;
+    type Listener = mpsc::UnboundedReceiver<DuplexStream>;
+    type Timer = <Tokio as Runtime>::Timer;
+
+    async fn connect(_: &str, _: u16) -> io::Result<Self::Stream> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    async fn bind(_: SocketAddr) -> io::Result<Self::Listener> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn local_address(_: &Self::Listener) -> io::Result<SocketAddr> {
+        Ok((Ipv4Addr::LOCALHOST, 1).into())
+    }
+
+    async fn accept(listener: &mut Self::Listener) -> io::Result<(Self::Stream, SocketAddr)> {
+        match listener.recv().await {
+            Some(stream) => Ok((stream.compat(), (Ipv4Addr::LOCALHOST, 2).into())),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+        Tokio::spawn(task);
+    }
+
+    fn timer() -> Self::Timer {
+        Tokio::timer()
+    }
+
+    fn now() -> Instant {
+        Tokio::now()
+    }
+}
+
+/// Bytes that a slow direction passes on at a time, ten times a second.
+const PIECE: usize = 4 << 10;
+/// Bytes that wait between two ends.
+const PIPE: usize = 16 << 10;
+/// No test takes longer than that in virtual time, unless something is stuck.
+const SOON: Duration = Duration::from_secs(600);
+
+/// How a direction passes bytes on.
+#[derive(Clone)]
+enum Pace {
+    Fast,
+    Slow,
+    /// Fast, until it is stuck for good.
+    Until(Arc<AtomicBool>),
+}
+
+async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, pace: Pace) {
+    let mut piece = [0; PIECE];
+    while let Ok(read @ 1..) = from.read(&mut piece).await {
+        match &pace {
+            Pace::Fast => {}
+            Pace::Slow => sleep(Duration::from_millis(100)).await,
+            Pace::Until(stuck) if stuck.load(Ordering::Relaxed) => std::future::pending().await,
+            Pace::Until(_) => {}
+        }
+        if to.write_all(&piece[..read]).await.is_err() {
+            return;
+        }
+    }
+    drop(to.shutdown().await);
+}
+
+/// A client and a server with a line between them that passes on what each of them sends at that pace.
+async fn meet(
+    server: ServerBuilder<InMemory>,
+    client: ClientBuilder<InMemory>,
+    from_client: Pace,
+    from_server: Pace,
+) -> (Client<InMemory>, Server<InMemory>, Peer) {
+    let (accept, listener) = mpsc::unbounded_channel();
+    let mut server = server.listen(listener).unwrap();
+    let client = client.max_reconnect_attempts(0).connector(move |_| {
+        let ((near, one), (other, far)) = (tokio::io::duplex(PIPE), tokio::io::duplex(PIPE));
+        let ((up, to_client), (down, to_server)) = (tokio::io::split(one), tokio::io::split(other));
+        tokio::spawn(pass_on(up, to_server, from_client.clone()));
+        tokio::spawn(pass_on(down, to_client, from_server.clone()));
+        accept.send(far).unwrap();
+        std::future::ready(Ok(near.compat()))
+    });
+    let authenticated = async {
+        loop {
+            if let Some(ServerEvent::Authenticated(peer)) = server.next().await {
+                return peer;
+            }
+        }
+    };
+    let (client, peer) = tokio::join!(client.connect(), authenticated);
+    (client.unwrap(), server, peer)
+}
+
+/// A message of 10 KiB with a number.
+fn long(number: u32) -> serde_json::Value {
+    json!({ "type": "long", "number": number, "fill": "x".repeat(10 << 10) })
+}
+
+/// The numbers of the messages that a server gets, and how the connection ends.
+async fn heard_by_server(server: &mut Server<InMemory>) -> (Vec<u64>, CloseReason) {
+    let mut numbers = Vec::new();
+    loop {
+        match timeout(SOON, server.next()).await.expect("nothing is stuck").expect("it is open") {
+            ServerEvent::Message(_, message) => {
+                numbers.push(message.json::<serde_json::Value>().unwrap()["number"].as_u64().unwrap());
+            }
+            ServerEvent::Disconnected(_, reason) => return (numbers, reason),
+            _ => {}
+        }
+    }
+}
+
+/// The same, of a client.
+async fn heard_by_client(client: &mut Client<InMemory>) -> (Vec<u64>, CloseReason) {
+    let mut numbers = Vec::new();
+    loop {
+        match timeout(SOON, client.next()).await.expect("nothing is stuck").expect("it is open") {
+            ClientEvent::Message(message) => {
+                numbers.push(message.json::<serde_json::Value>().unwrap()["number"].as_u64().unwrap());
+            }
+            ClientEvent::Disconnected { reason, .. } => return (numbers, reason),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_sent_before_it_closed_arrives_however_slow_the_line_is() {
+    let (client, mut server, _peer) =
+        meet(Server::builder(), Client::builder(), Pace::Slow, Pace::Fast).await;
+    for number in 0..100 {
+        client.send(&long(number)).unwrap();
+    }
+    let (_, (numbers, reason)) = tokio::join!(client.close(), heard_by_server(&mut server));
+    assert_eq!(numbers, Vec::from_iter(0..100));
+    assert_eq!(reason, CloseReason::PeerClosed { code: Some(1000) });
+    server.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_sent_before_it_closed_a_connection_arrives_however_slow_the_line_is() {
+    let (mut client, server, peer) = meet(Server::builder(), Client::builder(), Pace::Fast, Pace::Slow).await;
+    for number in 0..100 {
+        peer.send(&long(number)).unwrap();
+    }
+    peer.close();
+    let (numbers, reason) = heard_by_client(&mut client).await;
+    assert_eq!(numbers, Vec::from_iter(0..100));
+    assert_eq!(reason, CloseReason::PeerClosed { code: Some(1000) });
+    server.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_sides_that_close_with_much_to_say_do_not_wait_for_one_another() {
+    let (client, server, peer) = meet(Server::builder(), Client::builder(), Pace::Fast, Pace::Fast).await;
+    for number in 0..200 {
+        peer.send(&long(number)).unwrap();
+        client.send(&long(number)).unwrap();
+    }
+    peer.close();
+    let began = tokio::time::Instant::now();
+    timeout(SOON, client.close()).await.expect("it closes");
+    timeout(SOON, server.close()).await.expect("it closes");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "one waits for the other until its patience is over: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_sides_that_close_while_their_programs_are_behind_do_not_wait_for_one_another() {
+    let (client, server, peer) = meet(Server::builder(), Client::builder(), Pace::Fast, Pace::Fast).await;
+    // More than may wait for a program.
+    for number in 0..200 {
+        peer.send(&long(number)).unwrap();
+        client.send(&long(number)).unwrap();
+    }
+    sleep(Duration::from_secs(2)).await;
+    peer.close();
+    client.disconnect();
+    let began = tokio::time::Instant::now();
+    while server.stats().authenticated > 0 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "one waits for the other until its patience is over: {took:?}");
+    server.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_stuck_can_be_closed_though_no_send_timeout_is_set() {
+    let stuck = Arc::new(AtomicBool::new(false));
+    let server = Server::builder()
+        .send_timeout(Duration::ZERO)
+        .client_timeout(Duration::ZERO)
+        .heartbeat_interval(Duration::ZERO);
+    let client = Client::builder().server_timeout(Duration::ZERO).heartbeat_interval(Duration::ZERO);
+    let (_client, mut server, peer) = meet(server, client, Pace::Fast, Pace::Until(stuck.clone())).await;
+    stuck.store(true, Ordering::Relaxed);
+    for number in 0..100 {
+        peer.send(&long(number)).unwrap();
+    }
+    // It is stuck by now.
+    sleep(Duration::from_secs(60)).await;
+    peer.close();
+    let (_, reason) = heard_by_server(&mut server).await;
+    assert_eq!(reason, CloseReason::Local);
+    server.close().await;
+}
+
+/// A stream that cannot be written to from some moment on, and then has much to be read at once.
+struct Broken {
+    inner: DuplexStream,
+    broken: Arc<AtomicBool>,
+    held: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Broken {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.held.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Broken {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.broken.load(Ordering::Relaxed) {
+            self.held.store(false, Ordering::Relaxed);
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_said_before_writing_to_it_failed_is_heard_however_long_it_is() {
+    let (accept, listener) = mpsc::unbounded_channel();
+    let mut server =
+        Server::<InMemory>::builder().heartbeat_interval(Duration::ZERO).listen(listener).unwrap();
+    let (broken, held) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let client = Client::<InMemory>::builder()
+        .max_reconnect_attempts(0)
+        .heartbeat_interval(Duration::ZERO)
+        .connector({
+            let (broken, held) = (broken.clone(), held.clone());
+            move |_| {
+                // As much as the system holds for a peer that does not read.
+                let (near, far) = tokio::io::duplex(2 << 20);
+                accept.send(far).unwrap();
+                let stream = Broken { inner: near, broken: broken.clone(), held: held.clone() };
+                std::future::ready(Ok(stream.compat()))
+            }
+        });
+    let authenticated = async {
+        loop {
+            if let Some(ServerEvent::Authenticated(peer)) = server.next().await {
+                return peer;
+            }
+        }
+    };
+    let (client, peer) = tokio::join!(client.connect(), authenticated);
+    let mut client = client.unwrap();
+    held.store(true, Ordering::Relaxed);
+    peer.send(&json!({ "type": "long", "number": 1, "fill": "x".repeat(900 << 10) })).unwrap();
+    // It lies there, whole.
+    sleep(Duration::from_secs(1)).await;
+    broken.store(true, Ordering::Relaxed);
+    client.send(&json!({ "type": "lost" })).unwrap();
+    let (numbers, reason) = heard_by_client(&mut client).await;
+    assert_eq!(numbers, [1]);
+    assert_eq!(reason, CloseReason::Lost);
+    server.close().await;
+}
