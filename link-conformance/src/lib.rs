@@ -203,6 +203,7 @@ macro_rules! conformance {
                 a_refusal_is_final_unless_one_asks_otherwise
                 what_never_left_is_handed_back
                 a_cut_hands_the_waiting_messages_back_in_order
+                a_message_arrives_or_comes_back_unless_it_was_begun
                 a_cut_while_the_program_is_behind_loses_none_of_the_waiting_messages
                 something_else_than_a_websocket_server_is_named
                 a_server_that_never_upgrades_is_given_up_after_the_connect_timeout

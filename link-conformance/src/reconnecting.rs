@@ -1,7 +1,17 @@
 //! A client that comes back: when, how often, and what becomes of what it had to say.
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::join;
 use link_driver::{
     Client, ClientError, ClientEvent, CloseReason, DialError, FailureCause, GiveUp, Message, Runtime, Status,
@@ -250,6 +260,113 @@ pub async fn a_cut_hands_the_waiting_messages_back_in_order<R: Runtime>() {
     // They can be sent again as they are.
     let _: Message = unsent.into_iter().next().unwrap();
     client.close().soon::<R>().await;
+}
+
+/// A stream that takes so many bytes more, and then waits for ever or breaks.
+struct Narrow<S> {
+    stream: S,
+    room: Arc<AtomicUsize>,
+    breaks: Arc<AtomicBool>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Narrow<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Narrow<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let room = self.room.load(Ordering::Relaxed);
+        if room == 0 {
+            return if self.breaks.load(Ordering::Relaxed) {
+                Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+            } else {
+                Poll::Pending
+            };
+        }
+        let most = bytes.len().min(room);
+        let polled = Pin::new(&mut self.stream).poll_write(cx, &bytes[..most]);
+        if let Poll::Ready(Ok(written)) = &polled {
+            self.room.fetch_sub(*written, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
+
+pub async fn a_message_arrives_or_comes_back_unless_it_was_begun<R: Runtime>() {
+    // The line breaks, or the program leaves while it is stuck; short messages, and long ones of which a turn takes three.
+    for (breaks, sent, bytes, room_for) in [
+        (true, 400, 100, 200),
+        (false, 400, 100, 10),
+        (true, 30, 100_000, 10),
+        (true, 30, 100_000, 11),
+        (false, 30, 100_000, 10),
+    ] {
+        let (listener, at) = raw::listen();
+        let admit = script(move || RawPeer::admit(&listener, &wallet()).0);
+        let room = Arc::new(AtomicUsize::new(usize::MAX));
+        let broken = Arc::new(AtomicBool::new(false));
+        let (left, cut) = (room.clone(), broken.clone());
+        let connecting = client_at::<R>(at)
+            .server_timeout(PATIENCE * 2)
+            .send_timeout(A_WHILE)
+            .max_reconnect_attempts(0)
+            .max_send_queue(4 << 20)
+            .connector(move |_| {
+                let (room, breaks) = (left.clone(), cut.clone());
+                async move {
+                    let stream = R::connect(&at.ip().to_string(), at.port()).await?;
+                    Ok(Narrow { stream, room, breaks })
+                }
+            })
+            .connect();
+        let (mut peer, client) = join(admit, connecting).soon::<R>().await;
+        let mut client = client.unwrap();
+        room.store(0, Ordering::Relaxed);
+        for number in 0..sent {
+            client.send(&numbered_and_long(number, bytes)).unwrap();
+        }
+        room.store(room_for * bytes + bytes / 2, Ordering::Relaxed);
+        broken.store(breaks, Ordering::Relaxed);
+        let reading = script(move || {
+            // Wakes the client.
+            peer.send_frame(tungstenite::Message::Ping("".into()));
+            let mut numbers = Vec::new();
+            while let Some(text) = peer.try_text() {
+                let value: Value = serde_json::from_str(&text).unwrap();
+                numbers.push(usize::try_from(value["number"].as_u64().unwrap()).unwrap());
+            }
+            numbers
+        });
+        if !breaks {
+            client.disconnect();
+        }
+        let (arrived, (reason, unsent)) = join(reading, client.disconnected()).soon::<R>().await;
+        assert_eq!(reason, if breaks { CloseReason::Lost } else { CloseReason::Local });
+        assert!(arrived.iter().copied().eq(0..arrived.len()), "{arrived:?}");
+        let unsent: Vec<_> = unsent.iter().map(number_of).collect();
+        // Where it was cut was within a frame, or between two.
+        let first = arrived.len() + usize::from(unsent.first() != Some(&arrived.len()));
+        assert!(
+            unsent.iter().copied().eq(first..sent),
+            "{} arrived, and back came {unsent:?}",
+            arrived.len()
+        );
+        client.close().soon::<R>().await;
+    }
 }
 
 pub async fn a_cut_while_the_program_is_behind_loses_none_of_the_waiting_messages<R: Runtime>() {

@@ -147,8 +147,9 @@ where
         })
     }
 
-    /// Drives the connection to its end. Returns once the application has been told everything and the socket is closed.
-    pub(crate) async fn drive<R: Runtime>(mut self: Box<Self>) -> (Commands, A) {
+    /// Drives the connection to its end. Returns once the application has been told everything and the socket is closed; with
+    /// the frames that were written to the socket and have not begun to leave, which come before the commands that still wait.
+    pub(crate) async fn drive<R: Runtime>(mut self: Box<Self>) -> (Vec<Frame>, Commands, A) {
         {
             let mut timer = pin!(R::timer());
             poll_fn(|cx| self.turn::<R>(timer.as_mut(), cx)).await;
@@ -185,18 +186,22 @@ where
     }
 
     /// Says the last words and waits for the peer's end, for a moment, and until the application has been told everything.
-    async fn see_off<R: Runtime>(self: Box<Self>) -> (Commands, A) {
-        let Self { mut socket, commands, mut attendant, tail, limits, .. } = *self;
+    async fn see_off<R: Runtime>(self: Box<Self>) -> (Vec<Frame>, Commands, A) {
+        let Self { mut socket, commands, mut attendant, tail, limits, broken, .. } = *self;
         // The socket is gone with its farewell, however long the application takes to hear of it.
         let farewell = async move {
-            if let Some(patience) = tail {
-                flush_while_taken::<R, S>(&mut socket, limits.max_message_size, patience).await;
+            // Nothing more is written to a socket that is broken.
+            if !broken {
+                if let Some(patience) = tail {
+                    flush_while_taken::<R, S>(&mut socket, limits.max_message_size, patience).await;
+                }
+                let patience = runtime::now::<R>().mono.after(LINGER);
+                select(pin!(socket.drain()), pin!(runtime::sleep_until::<R>(patience))).await;
             }
-            let patience = runtime::now::<R>().mono.after(LINGER);
-            select(pin!(socket.drain()), pin!(runtime::sleep_until::<R>(patience))).await;
+            socket.take_unsent()
         };
-        join(farewell, poll_fn(|cx| attendant.poll_told(cx))).await;
-        (commands, attendant)
+        let (unsent, ()) = join(farewell, poll_fn(|cx| attendant.poll_told(cx))).await;
+        (unsent, commands, attendant)
     }
 
     /// Takes an eviction, and messages. Says whether there may be more.
@@ -225,7 +230,7 @@ where
         let mut bytes = 0usize;
         for _ in 0..TURN_ITEMS {
             // While the peer does not take what was written, the rest waits in the bounded queue.
-            if self.ended || bytes >= TURN_BYTES || self.is_stalled() {
+            if self.ended || self.broken || bytes >= TURN_BYTES || self.is_stalled() {
                 return !self.ended && bytes >= TURN_BYTES;
             }
             match self.commands.next() {

@@ -106,6 +106,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.0.bytes_written()
     }
 
+    /// Ends the writing, and hands back the messages of which no byte was written, in order.
+    pub(crate) fn take_unsent(&mut self) -> Vec<Frame> {
+        self.0.take_unsent()
+    }
+
     /// Sends what is left, and sees the transport to its end.
     pub(crate) async fn drain(&mut self) {
         if poll_fn(|cx| self.poll_flush(cx)).await.is_ok() {

@@ -212,7 +212,7 @@ impl<S: Write> Write for Rationed<S> {
             };
         }
         let room = self.max_unsent.saturating_sub(ANSWER_ROOM);
-        if self.outgoing.len().saturating_add(bytes.len()) > room {
+        if self.outgoing.is_over() || self.outgoing.len().saturating_add(bytes.len()) > room {
             return Err(ErrorKind::WouldBlock.into());
         }
         self.outgoing.extend(bytes);

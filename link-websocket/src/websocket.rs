@@ -229,6 +229,9 @@ impl<S: Read + Write> WebSocket<S> {
             return Ok(());
         }
         let Rationed { outgoing, max_unsent, .. } = self.inner.get_mut();
+        if outgoing.is_over() {
+            return Err(WriteError::Broken);
+        }
         // Even a client's without its bytes, for its length.
         let mask = matches!(self.role, Role::Client).then_some([0; 4]);
         let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
@@ -287,6 +290,14 @@ impl<S: Read + Write> WebSocket<S> {
                 return Ok(true);
             }
         }
+    }
+
+    /// Ends the writing, and hands back the text and binary frames of which no byte was written, in order. A frame that was
+    /// begun is not among them, and its rest is never written; nor is anything else from here on. What the peer said may still
+    /// be read.
+    pub fn take_unsent(&mut self) -> Vec<Frame> {
+        self.answering = false;
+        self.inner.get_mut().outgoing.take_unsent()
     }
 
     fn unsent(&self) -> usize {

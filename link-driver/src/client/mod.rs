@@ -68,8 +68,9 @@ pub enum ClientEvent {
     Disconnected {
         /// How.
         reason: CloseReason,
-        /// Messages that were accepted and were still waiting in the queue. Those before them had been handed to
-        /// the socket; whether they arrived, v1 cannot say.
+        /// Messages that were accepted and of which no byte was written to the socket (or to TLS), in the order in which
+        /// they were sent: none of them arrived. The message before them may have been written in part. It is not handed
+        /// back, since it was begun. Those before it were written whole; whether they arrived, v1 cannot say.
         unsent: Vec<Message>,
     },
     /// It will dial again.

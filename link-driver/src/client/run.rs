@@ -4,7 +4,7 @@ use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, time::Durat
 
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
-use link_core::{Config, Connection, GiveUp, Next, Reconnect};
+use link_core::{Config, Connection, Frame, GiveUp, Message, Next, Reconnect};
 use tracing::{debug, warn};
 
 use super::{
@@ -139,11 +139,11 @@ impl Run {
             ended: None,
         };
         let line = Line::new(socket, connection, commands, attendant, self.limits, self.send_timeout);
-        let (mut commands, attendant) = line.drive::<R>().await;
+        let (unsent, mut commands, attendant) = line.drive::<R>().await;
         let (ended, stopped) = (attendant.ended, attendant.stopped);
         // A connection always says how it ended.
         let reason = ended.unwrap_or(link_core::CloseReason::Lost);
-        let unsent = commands.close();
+        let unsent = unsent.into_iter().filter_map(message).chain(commands.close()).collect();
         self.tell(ClientEvent::Disconnected { reason: reason.clone(), unsent });
         self.reconnect.ended(&reason, runtime::now::<R>());
         if stopped { Err(Stopped) } else { Ok(reason.into()) }
@@ -173,4 +173,10 @@ impl Run {
             Either::Right(_) => Err(Stopped),
         }
     }
+}
+
+/// The program's message in a frame; the protocol's own, as a heartbeat's answer, are not for it.
+fn message(frame: Frame) -> Option<Message> {
+    let Frame::Text(text) = frame else { return None };
+    Message::parse(text).ok().filter(|message| message.check_sendable().is_ok())
 }
