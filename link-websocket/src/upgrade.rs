@@ -38,7 +38,7 @@ const ATTEMPTS: u8 = 8;
 
 const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 const UPGRADE_REQUIRED: &str = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n\
-                                Connection: Upgrade, close\r\nContent-Length: 0\r\n\r\n";
+                                Connection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n";
 const HEAD_TOO_LARGE: &str =
     "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
@@ -63,6 +63,10 @@ pub enum NotUpgraded {
     /// It is HTTP, and did not ask for a WebSocket.
     #[error("plain HTTP, which asks for no WebSocket")]
     NoUpgrade,
+    /// It asks for another version of the WebSocket protocol than 13. An HTTP server that answers by itself says
+    /// `Sec-WebSocket-Version: 13` (RFC 6455 §4.4).
+    #[error("asks for another version of the WebSocket protocol than 13")]
+    UnsupportedVersion,
     /// The request is longer than [`MAX_HEAD`].
     #[error("the HTTP request has more than {MAX_HEAD} bytes")]
     HeadTooLarge,
@@ -76,7 +80,7 @@ impl NotUpgraded {
     pub const fn answer(&self) -> Option<&'static str> {
         match self {
             Self::Ended => None,
-            Self::NoUpgrade => Some(UPGRADE_REQUIRED),
+            Self::NoUpgrade | Self::UnsupportedVersion => Some(UPGRADE_REQUIRED),
             Self::HeadTooLarge => Some(HEAD_TOO_LARGE),
             Self::Malformed(_) => Some(BAD_REQUEST),
         }
@@ -86,7 +90,7 @@ impl NotUpgraded {
     pub const fn status(&self) -> Option<u16> {
         match self {
             Self::Ended => None,
-            Self::NoUpgrade => Some(426),
+            Self::NoUpgrade | Self::UnsupportedVersion => Some(426),
             Self::HeadTooLarge => Some(431),
             Self::Malformed(_) => Some(400),
         }
@@ -105,6 +109,7 @@ impl NotUpgraded {
             Error::Protocol(
                 ProtocolError::MissingConnectionUpgradeHeader | ProtocolError::MissingUpgradeWebSocketHeader,
             ) => Self::NoUpgrade,
+            Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => Self::UnsupportedVersion,
             other => Self::Malformed(other.to_string()),
         }
     }

@@ -153,7 +153,8 @@ fn what_is_no_request_for_a_websocket_is_told_so() {
         ("no connection header", without("Connection"), 426),
         ("no key", without("Sec-WebSocket-Key"), 400),
         ("a short key", HONEST.replace("dGhlIHNhbXBsZSBub25jZQ==", "dGhl"), 400),
-        ("another version", HONEST.replace("Version: 13", "Version: 8"), 400),
+        ("another version", HONEST.replace("Version: 13", "Version: 8"), 426),
+        ("no version", without("Sec-WebSocket-Version"), 426),
         ("another method", HONEST.replace("GET", "POST"), 400),
         ("an old HTTP", HONEST.replace("HTTP/1.1", "HTTP/1.0"), 400),
         ("rubbish", "\u{1}\u{2}\u{3} rubbish".into(), 400),
@@ -173,6 +174,9 @@ fn what_is_no_request_for_a_websocket_is_told_so() {
             let error = outcome(&mut stream).expect_err(what);
             assert_eq!(error.status(), Some(status), "{what} in pieces of {size}: {error}");
             assert!(error.answer().unwrap().starts_with(&format!("HTTP/1.1 {status} ")), "{what}");
+            // RFC 6455 §4.4: whoever asks for another version is told which one there is.
+            let version = error.answer().unwrap().contains("\r\nSec-WebSocket-Version: 13\r\n");
+            assert_eq!(version, status == 426, "{what}");
             assert!(stream.written.is_empty(), "{what}: it has answered by itself");
         }
     }

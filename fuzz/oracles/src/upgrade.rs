@@ -185,7 +185,7 @@ fn judge(said: &[u8], stream: &Script, outcome: &Outcome) {
             match error {
                 NotUpgraded::Ended => assert!(stream.ends && stream.read == said.len()),
                 NotUpgraded::HeadTooLarge => assert!(heard.len() > MAX_HEAD),
-                NotUpgraded::NoUpgrade | NotUpgraded::Malformed(_) => {
+                NotUpgraded::NoUpgrade | NotUpgraded::UnsupportedVersion | NotUpgraded::Malformed(_) => {
                     let right = match Request::try_parse(heard) {
                         Err(_) => true,
                         Ok(Some((length, request))) => {
