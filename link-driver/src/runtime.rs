@@ -5,8 +5,8 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::OnceLock,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -38,6 +38,9 @@ pub trait Runtime: Sized + Send + Sync + 'static {
     fn local_address(listener: &Self::Listener) -> io::Result<SocketAddr>;
 
     /// The next connection, and where it comes from. Dropping the future loses none.
+    ///
+    /// An error is one of the listener, and the server waits for a moment before it tries again. A connection on which
+    /// `TCP_NODELAY` cannot be set, since its peer has reset it, is no error.
     fn accept(
         listener: &mut Self::Listener,
     ) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
@@ -61,24 +64,27 @@ pub trait Timer: Future<Output = ()> + Send + 'static {
     fn arm(self: Pin<&mut Self>, deadline: Instant);
 }
 
-/// Where the core's monotonic clock begins in this process.
-static ORIGIN: OnceLock<Instant> = OnceLock::new();
+/// Where the core's monotonic clock begins in this process: well before any runtime's clock can be. A test's paused clock stands
+/// where it was paused, or runs ahead, and must not decide where that of another runtime begins.
+static ORIGIN: LazyLock<Instant> = LazyLock::new(|| {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let now = Instant::now();
+    // A system's clock may begin when it was started, and not reach back any further.
+    [1000 * HOUR, HOUR].into_iter().find_map(|before| now.checked_sub(before)).unwrap_or(now)
+});
 
 /// What both clocks say.
 pub(crate) fn now<R: Runtime>() -> Now {
-    let mono = R::now();
-    let origin = *ORIGIN.get_or_init(|| mono);
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now {
-        mono: link_core::Instant::from_origin(mono.saturating_duration_since(origin)),
+        mono: link_core::Instant::from_origin(R::now().saturating_duration_since(*ORIGIN)),
         wall: UnixMillis::saturating(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 
 /// Arms a timer for a point on the core's clock. A point beyond the system's clock is never.
 pub(crate) fn arm<R: Runtime>(timer: Pin<&mut R::Timer>, deadline: link_core::Instant) {
-    let origin = *ORIGIN.get_or_init(R::now);
-    if let Some(deadline) = origin.checked_add(deadline.since_origin()) {
+    if let Some(deadline) = ORIGIN.checked_add(deadline.since_origin()) {
         timer.arm(deadline);
     }
 }
