@@ -109,7 +109,6 @@ impl NotUpgraded {
             Error::Protocol(
                 ProtocolError::MissingConnectionUpgradeHeader | ProtocolError::MissingUpgradeWebSocketHeader,
             ) => Self::NoUpgrade,
-            Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => Self::UnsupportedVersion,
             other => Self::Malformed(other.to_string()),
         }
     }
@@ -221,7 +220,15 @@ pub(crate) fn behind_empty_line(bytes: &[u8]) -> Option<usize> {
 /// # Errors
 /// When this is no request for a WebSocket; [`NotUpgraded::status`] is what to answer then.
 pub fn upgrade_response<B>(request: &http::Request<B>) -> Result<http::Response<()>, NotUpgraded> {
-    create_response_with_body(request, || ()).map_err(|error| NotUpgraded::of(&error))
+    create_response_with_body(request, || ()).map_err(|error| match error {
+        // It means another version as well. Without any, the request is malformed (RFC 6455 §4.2.1).
+        Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader)
+            if request.headers().contains_key(http::header::SEC_WEBSOCKET_VERSION) =>
+        {
+            NotUpgraded::UnsupportedVersion
+        }
+        error => NotUpgraded::of(&error),
+    })
 }
 
 /// A request for a WebSocket, with the headers that it takes; others may be added.

@@ -154,7 +154,7 @@ fn what_is_no_request_for_a_websocket_is_told_so() {
         ("no key", without("Sec-WebSocket-Key"), 400),
         ("a short key", HONEST.replace("dGhlIHNhbXBsZSBub25jZQ==", "dGhl"), 400),
         ("another version", HONEST.replace("Version: 13", "Version: 8"), 426),
-        ("no version", without("Sec-WebSocket-Version"), 426),
+        ("no version", without("Sec-WebSocket-Version"), 400),
         ("another method", HONEST.replace("GET", "POST"), 400),
         ("an old HTTP", HONEST.replace("HTTP/1.1", "HTTP/1.0"), 400),
         ("rubbish", "\u{1}\u{2}\u{3} rubbish".into(), 400),
