@@ -17,7 +17,6 @@ use std::{
 };
 
 use async_channel::{Receiver, Sender, TrySendError};
-use event_listener::Event;
 use futures_core::Stream;
 use futures_util::task::AtomicWaker;
 
@@ -31,58 +30,37 @@ const SMALL: usize = 1 << 10;
 /// A channel for `capacity` events, from one to [`MAX_CAPACITY`].
 pub(crate) fn channel<T>(capacity: usize) -> (EventSender<T>, Events<T>) {
     let (sender, receiver) = async_channel::bounded(capacity.clamp(1, MAX_CAPACITY));
-    let room = Arc::new(Event::new());
-    (EventSender { sender, room: room.clone() }, Events { receiver: Box::pin(receiver), room })
+    (EventSender(sender), Events(Box::pin(receiver)))
 }
 
 /// Where connections get their queues from.
 #[derive(Debug)]
-pub(crate) struct EventSender<T> {
-    sender: Sender<Queued<T>>,
-    /// Told of each event that the application takes.
-    room: Arc<Event>,
-}
+pub(crate) struct EventSender<T>(Sender<Queued<T>>);
 
 impl<T: Send + 'static> EventSender<T> {
     /// A queue for one connection.
     pub(crate) fn queue(&self) -> EventQueue<T> {
-        EventQueue { sender: self.sender.clone(), waiting: VecDeque::new(), sending: None, load: None }
+        EventQueue { sender: self.0.clone(), waiting: VecDeque::new(), sending: None, load: None }
     }
 
     /// Whether the application is behind.
     pub(crate) fn is_full(&self) -> bool {
-        self.sender.is_full()
-    }
-
-    /// Waits until the application is not behind. Of many that wait, each event that it takes wakes one; who goes away
-    /// meanwhile passes that on.
-    pub(crate) async fn room(&self) {
-        while self.is_full() {
-            let told = self.room.listen();
-            // The application may have taken some in between.
-            if self.is_full() {
-                told.await;
-            }
-        }
+        self.0.is_full()
     }
 }
 
 impl<T> Clone for EventSender<T> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), room: self.room.clone() }
+        Self(self.0.clone())
     }
 }
 
 /// The application's end.
-pub(crate) struct Events<T> {
-    receiver: Pin<Box<Receiver<Queued<T>>>>,
-    room: Arc<Event>,
-}
+pub(crate) struct Events<T>(Pin<Box<Receiver<Queued<T>>>>);
 
 impl<T> Events<T> {
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let queued = ready!(self.receiver.as_mut().poll_next(cx));
-        self.room.notify_additional(1);
+        let queued = ready!(self.0.as_mut().poll_next(cx));
         Poll::Ready(queued.map(|Queued { event, .. }| event))
     }
 }
@@ -91,9 +69,8 @@ impl<T> Events<T> {
 /// a session in it would keep its connection, which waits for the session to be read.
 impl<T> Drop for Events<T> {
     fn drop(&mut self) {
-        self.receiver.close();
-        while self.receiver.try_recv().is_ok() {}
-        self.room.notify(usize::MAX);
+        self.0.close();
+        while self.0.try_recv().is_ok() {}
     }
 }
 
@@ -204,68 +181,5 @@ impl Drop for Weight {
     fn drop(&mut self) {
         self.load.bytes.fetch_sub(self.bytes, Ordering::Release);
         self.load.waker.wake();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        future::poll_fn,
-        pin::pin,
-        task::{Wake, Waker},
-    };
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Task(AtomicUsize);
-
-    impl Wake for Task {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn who_waits_for_room_is_woken_when_there_is_some_and_not_before() {
-        let (sender, mut events) = channel(2);
-        let mut queue = sender.queue();
-        queue.push(1);
-        queue.push(2);
-        let tasks: [Arc<Task>; 3] = Default::default();
-        let woken = || tasks.iter().map(|task| task.0.load(Ordering::Relaxed)).sum::<usize>();
-        let mut waiting: Vec<_> = tasks.iter().map(|_| Box::pin(sender.room())).collect();
-        for (room, task) in waiting.iter_mut().zip(&tasks) {
-            let waker = Waker::from(task.clone());
-            assert!(room.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        }
-        assert_eq!(woken(), 0);
-
-        let mut take = || {
-            let mut next = pin!(poll_fn(|cx| events.poll_next(cx)));
-            assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
-        };
-        take();
-        assert_eq!(woken(), 1, "one for one event");
-        // The one that was woken goes away, and another is woken in its place.
-        drop(waiting.remove(0));
-        assert_eq!(woken(), 2);
-        assert!(waiting[0].as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
-        take();
-        assert_eq!(woken(), 3);
-        assert!(waiting[1].as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
-    }
-
-    #[test]
-    fn who_waits_for_room_is_woken_when_nobody_takes_events_any_more() {
-        let (sender, events) = channel(1);
-        sender.queue().push(());
-        let task = Arc::new(Task::default());
-        let waker = Waker::from(task.clone());
-        let mut room = pin!(sender.room());
-        assert!(room.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        drop(events);
-        assert_eq!(task.0.load(Ordering::Relaxed), 1);
-        assert!(room.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
     }
 }

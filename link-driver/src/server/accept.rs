@@ -36,6 +36,8 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the program is told at most that connections are turned away.
 const TURNED_AWAY_PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait while the program is behind with its events.
+pub(super) const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// How long a closing server waits for its connections at most.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -90,14 +92,6 @@ impl Face {
         match self {
             Self::Events(events) => events.is_full(),
             Self::Sessions(sessions) => sessions.is_full(),
-        }
-    }
-
-    /// Waits until the program is not behind.
-    pub(super) async fn room(&self) {
-        match self {
-            Self::Events(events) => events.room().await,
-            Self::Sessions(sessions) => sessions.room().await,
         }
     }
 }
@@ -193,7 +187,7 @@ impl<L: Send + 'static> Sources<L> {
                 },
                 // While the program is behind, nobody is either: their events would have to wait somewhere.
                 (Some(face), _) if face.is_full() => {
-                    face.room().await;
+                    pause::<R>(FULL_PAUSE).await;
                     Next::Relief
                 }
                 (Some(_), Some(listener)) => Next::Accepted(R::accept(listener).await),
@@ -295,7 +289,7 @@ impl TurnedAway {
 }
 
 /// Waits for so long.
-async fn pause<R: Runtime>(time: Duration) {
+pub(super) async fn pause<R: Runtime>(time: Duration) {
     runtime::sleep_until::<R>(runtime::now::<R>().mono.after(time)).await;
 }
 

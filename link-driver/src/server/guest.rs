@@ -18,7 +18,7 @@ use tracing::{Span, debug, info_span};
 
 use super::{
     LOG,
-    accept::{Decided, Face, Shared},
+    accept::{Decided, FULL_PAUSE, Face, Shared, pause},
     attendant::ServerAttendant,
     registry::Arrival,
 };
@@ -93,7 +93,9 @@ impl Guest {
         let timeout = self.shared.config.auth_timeout;
         let wanted = Box::pin(within::<R, _>(started.mono, timeout, async {
             let face = decided.await.ok()?;
-            face.room().await;
+            while face.is_full() {
+                pause::<R>(FULL_PAUSE).await;
+            }
             Some(face)
         }));
         let reason = match select(wanted, poll_fn(|cx| self.poll_eviction(cx))).await {
