@@ -20,9 +20,9 @@ use std::{
 
 use link_core::{
     Admission, AdmissionConfig, Admitted, CloseReason, Config, Connection, ConnectionId, Event, Frame,
-    Instant, Now, Output, PrivateKey, UnixMillis, Wallet,
+    Incoming, Instant, Now, Output, PrivateKey, UnixMillis, Wallet,
 };
-use link_websocket::{Incoming, OVERLOADED, Progress, ServerUpgrade, WebSocket, WriteError};
+use link_websocket::{OVERLOADED, Progress, ServerUpgrade, WebSocket, WriteError};
 use mio::{
     Events, Interest, Poll, Token, Waker,
     net::{TcpListener, TcpStream},

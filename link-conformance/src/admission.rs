@@ -538,7 +538,8 @@ pub async fn without_replacement_the_newer_connection_is_refused_with_409<R: Run
     let again = same.clone();
     let seen = script(move || {
         let mut peer = RawPeer::open(at);
-        peer.send(&authenticate(&again, unix_millis()));
+        // Not the time of the one before, which may be this very millisecond.
+        peer.send(&authenticate(&again, unix_millis() + 1000));
         peer.until_the_end()
     });
     let (seen, _) = join(seen, echo.rejected()).soon::<R>().await;

@@ -1,4 +1,4 @@
-//! What a [`Connection`](crate::Connection) is told once, and may share with thousands of others.
+//! What a [`Connection`](crate::Connection) and its [`Endpoint`](crate::Endpoint) are told once, and may share with thousands of others.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -11,6 +11,12 @@ pub const DEFAULT_AUTH_TIMEOUT: Duration = Duration::from_secs(5);
 pub const DEFAULT_MAX_MESSAGE_SIZE: usize = 1 << 20;
 /// The default limit of a message before authentication: 4 KiB.
 pub const DEFAULT_MAX_UNAUTHENTICATED_MESSAGE_SIZE: usize = 4 << 10;
+
+/// The default bound on bytes that wait to be sent to one peer: 4 MiB.
+pub const DEFAULT_MAX_SEND_QUEUE: usize = 4 << 20;
+/// The default time that a peer may take nothing of what is sent to it. Long, since a system says only now and then
+/// that a slow peer has taken something.
+pub const DEFAULT_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What both sides need to know.
 ///
@@ -40,6 +46,16 @@ pub struct Config {
     pub max_unauthenticated_message_size: usize,
     /// Client side: the addresses that the server may have; empty for any. Default empty.
     pub expected_servers: Vec<Address>,
+    /// Of an [`Endpoint`](crate::Endpoint): how many bytes of messages may wait to be sent, 64 being added for each. Default
+    /// 4 MiB. One message always fits.
+    pub max_send_queue: usize,
+    /// Of an [`Endpoint`](crate::Endpoint): how long the other side may take nothing of what is sent to it. Default 30 s.
+    pub send_timeout: Duration,
+    /// Of an [`Endpoint`](crate::Endpoint): how many frames it reads in one turn. Default 128.
+    pub max_turn_frames: usize,
+    /// Of an [`Endpoint`](crate::Endpoint): how many bytes of messages it sends in one turn, and one message more. Default
+    /// 256 KiB.
+    pub max_turn_bytes: usize,
 }
 
 impl Config {
@@ -62,6 +78,10 @@ impl Config {
             max_message_size: DEFAULT_MAX_MESSAGE_SIZE,
             max_unauthenticated_message_size: DEFAULT_MAX_UNAUTHENTICATED_MESSAGE_SIZE,
             expected_servers: Vec::new(),
+            max_send_queue: DEFAULT_MAX_SEND_QUEUE,
+            send_timeout: DEFAULT_SEND_TIMEOUT,
+            max_turn_frames: 128,
+            max_turn_bytes: 256 << 10,
         }
     }
 }

@@ -22,6 +22,18 @@ pub enum Frame {
     Close(Option<Close>),
 }
 
+impl Frame {
+    /// How many bytes its payload has on the wire.
+    pub fn payload_len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => bytes.len(),
+            Self::Close(None) => 0,
+            Self::Close(Some(close)) => close.reason.len().saturating_add(2),
+        }
+    }
+}
+
 /// What a close frame says (RFC 6455 §5.5.1, §7.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Close {

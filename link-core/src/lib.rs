@@ -88,6 +88,7 @@ extern crate alloc;
 mod admission;
 mod config;
 mod connection;
+mod endpoint;
 mod error;
 mod event;
 mod frame;
@@ -100,9 +101,11 @@ mod time;
 
 pub use admission::{Admission, AdmissionConfig, Admitted, ConnectionId, Overload};
 pub use config::{
-    Config, DEFAULT_AUTH_TIMEOUT, DEFAULT_MAX_MESSAGE_SIZE, DEFAULT_MAX_UNAUTHENTICATED_MESSAGE_SIZE,
+    Config, DEFAULT_AUTH_TIMEOUT, DEFAULT_MAX_MESSAGE_SIZE, DEFAULT_MAX_SEND_QUEUE,
+    DEFAULT_MAX_UNAUTHENTICATED_MESSAGE_SIZE, DEFAULT_SEND_TIMEOUT,
 };
 pub use connection::{Connection, Role, Ticket};
+pub use endpoint::{Action, Endpoint, Incoming, SendError, SendQueue, Traffic};
 pub use error::{CloseReason, Misuse, Refusal, Violation};
 pub use event::{Event, Output, Protection};
 pub use frame::{Close, Frame, close_code};

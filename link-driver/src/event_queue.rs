@@ -20,6 +20,8 @@ use async_channel::{Receiver, Sender, TrySendError};
 use futures_core::Stream;
 use futures_util::task::AtomicWaker;
 
+/// The default number of events that may wait for the program.
+pub const DEFAULT_EVENT_CAPACITY: usize = 1024;
 /// The largest capacity of a channel, whose places are allocated at once.
 const MAX_CAPACITY: usize = 1 << 16;
 /// Bytes of one connection's messages that may wait for the application, and one message more.

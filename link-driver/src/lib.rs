@@ -19,9 +19,9 @@
 
 mod client;
 mod event_queue;
-mod limits;
 mod line;
 pub mod manual;
+mod maybe_tls;
 mod outbox;
 mod runtime;
 mod server;
@@ -35,8 +35,7 @@ pub use client::{
     Client, ClientBuilder, ClientError, ClientEvent, ClientHandle, ConnectError, ConnectionFailure,
     Destination, DialError, FailureCause,
 };
-pub use limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT};
-pub use outbox::SendError;
+pub use event_queue::DEFAULT_EVENT_CAPACITY;
 pub use runtime::{Runtime, Timer};
 pub use server::{
     AcceptError, AttachError, BindError, Candidate, NoListener, Peer, Rejected, RoundTrips, Server,
@@ -44,6 +43,7 @@ pub use server::{
 };
 #[cfg(feature = "tls")]
 pub use tls::TlsError;
+pub use transport::{StartSendError, Transport};
 pub use wallet::{NoRandomness, new_wallet};
 
 /// For an HTTP server that upgrades by itself, and hands the stream to [`ServerHandle::attach`] afterwards.
@@ -55,9 +55,9 @@ pub use futures_rustls::rustls;
 
 /// What a program needs of the protocol itself.
 pub use link_core::{
-    Address, CloseReason, ConnectionId, GiveUp, IntoMessage, InvalidAddress, InvalidMessage,
-    InvalidPrivateKey, InvalidSignature, Message, Overload, PrivateKey, PublicKey, Refusal, Signature,
-    Status, UnixMillis, Violation, Wallet,
+    Address, CloseReason, ConnectionId, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT, GiveUp, IntoMessage,
+    InvalidAddress, InvalidMessage, InvalidPrivateKey, InvalidSignature, Message, Overload, PrivateKey,
+    PublicKey, Refusal, SendError, Signature, Status, UnixMillis, Violation, Wallet,
 };
 
 /// The port of Link, unless another one is asked for.

@@ -1,74 +1,65 @@
-//! What a WebSocket runs over: the runtime's stream or the program's own, with TLS on it or without.
+//! What the driver needs of an open WebSocket, whoever has opened it and whatever it runs over.
 
 use std::{
     io,
-    pin::Pin,
     task::{Context, Poll},
 };
 
-use futures_io::{AsyncRead, AsyncWrite};
-#[cfg(feature = "tls")]
-use futures_rustls::TlsStream;
+use link_core::{Config, Frame, Incoming};
 
-/// A stream of bytes, with TLS or without.
-pub(crate) enum Transport<S> {
-    Plain(S),
-    /// Boxed, so that a plain connection does not pay for its size.
-    #[cfg(feature = "tls")]
-    Tls(Box<TlsStream<S>>),
+/// An open WebSocket that speaks in the core's frames.
+///
+/// It masks and joins frames, checks UTF-8, and answers pings (RFC 6455 §5.5.2). Dispatch is static. Everything here is called
+/// by one task: whatever cannot go on keeps its waker, and wakes it.
+pub trait Transport {
+    /// The next frame, a message having at most `limit` bytes; a longer one is a violation. With
+    /// [`Incoming::Nothing`] the task is woken when there is something.
+    ///
+    /// `limit` is small until the peer is authenticated. A transport that cannot change its limit has its own, and says so.
+    fn poll_frame(&mut self, limit: usize, cx: &mut Context<'_>) -> Incoming;
+
+    /// Takes a frame for the next flush, and never waits. It may already write what does not fit into one batch.
+    ///
+    /// # Errors
+    /// When it has no room, or is broken.
+    fn start_send(&mut self, frame: Frame, cx: &mut Context<'_>) -> Result<(), StartSendError>;
+
+    /// Whether there is anything to flush: frames that were taken, or answers to pings.
+    fn needs_flush(&self) -> bool;
+
+    /// Writes all that was taken. Pending while the peer takes no more.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends this side's direction, then reads and drops what still comes until the peer has ended its own. (Closing at once
+    /// may reset the connection, and the reset may overtake the last words.) Ready when that is done or has failed.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Changes whenever the peer has taken something: how a slow one is told from one that takes nothing. It may wrap around.
+    fn progress(&self) -> u64;
+
+    /// The peer is authenticated: from here on `config` allows it more.
+    fn authenticated(&mut self, config: &Config) {
+        let _ = config;
+    }
+
+    /// A good moment to give back the room that a burst has taken.
+    fn release_spare_room(&mut self) {}
+
+    /// Ends the writing, and hands back the text and binary frames of which no byte was written, in order. A transport that
+    /// cannot tell hands back none.
+    fn take_unsent(&mut self) -> Vec<Frame> {
+        Vec::new()
+    }
 }
 
-/// What a client has dialled: the runtime's stream, or one that the program has connected in its own way.
-pub(crate) enum Dialled<S> {
-    Own(S),
-    Foreign(Box<dyn ByteStream>),
+/// Why a frame was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartSendError {
+    /// Too much waits already, since the peer takes too little.
+    #[error("too many bytes wait to be written")]
+    Full,
+    /// It is broken. What the peer said before may still be read.
+    #[error("the transport is broken")]
+    Broken,
 }
-
-/// Any stream of bytes.
-pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for S {}
-
-/// Does the same with whichever of its streams a type has.
-macro_rules! forward {
-    ($type:ident: $($(#[$attribute:meta])* $variant:ident),*) => {
-        impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for $type<S> {
-            fn poll_read(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buffer: &mut [u8],
-            ) -> Poll<io::Result<usize>> {
-                match self.get_mut() {
-                    $($(#[$attribute])* Self::$variant(stream) => Pin::new(stream).poll_read(cx, buffer),)*
-                }
-            }
-        }
-
-        impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for $type<S> {
-            fn poll_write(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bytes: &[u8],
-            ) -> Poll<io::Result<usize>> {
-                match self.get_mut() {
-                    $($(#[$attribute])* Self::$variant(stream) => Pin::new(stream).poll_write(cx, bytes),)*
-                }
-            }
-
-            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                match self.get_mut() {
-                    $($(#[$attribute])* Self::$variant(stream) => Pin::new(stream).poll_flush(cx),)*
-                }
-            }
-
-            fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                match self.get_mut() {
-                    $($(#[$attribute])* Self::$variant(stream) => Pin::new(stream).poll_close(cx),)*
-                }
-            }
-        }
-    };
-}
-
-forward!(Transport: Plain, #[cfg(feature = "tls")] Tls);
-forward!(Dialled: Own, Foreign);

@@ -15,8 +15,8 @@
 //!
 //! ```
 //! use std::{cell::RefCell, collections::VecDeque, io, rc::Rc};
-//! use link_core::Frame;
-//! use link_websocket::{ClientUpgrade, Incoming, Progress, ServerUpgrade, WebSocket, request};
+//! use link_core::{Frame, Incoming};
+//! use link_websocket::{ClientUpgrade, Progress, ServerUpgrade, WebSocket, request};
 //!
 //! # #[derive(Clone, Default)]
 //! # struct Way(Rc<RefCell<VecDeque<u8>>>);
@@ -68,7 +68,7 @@ pub use upgrade::{
     ClientUpgrade, InvalidRequest, MAX_HEAD, NotOpened, NotUpgraded, Progress, Request, ServerUpgrade,
     request, upgrade_response,
 };
-pub use websocket::{FIRST_MAX_UNSENT, Incoming, READ_BUFFER, WRITE_BATCH, WebSocket, WriteError};
+pub use websocket::{FIRST_MAX_UNSENT, READ_BUFFER, WRITE_BATCH, WebSocket, WriteError};
 
 /// The types of HTTP requests and responses, for [`upgrade_response`].
 pub use tungstenite::http;

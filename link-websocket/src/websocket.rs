@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use link_core::{Bytes, Close, Frame, Violation};
+use link_core::{Bytes, Close, Frame, Incoming, Violation};
 use tungstenite::{
     Error, Message,
     error::{CapacityError, ProtocolError},
@@ -57,21 +57,6 @@ struct Held {
     _message: Bytes,
     /// Bytes of frames that are still to come.
     until: usize,
-}
-
-/// What a [`read`](WebSocket::read) came to.
-#[derive(Debug)]
-pub enum Incoming {
-    /// A frame. A ping is answered already, by the next flush at the latest.
-    Frame(Frame),
-    /// Nothing is there, or not all of a frame.
-    Nothing,
-    /// As much was read as one call may; there can be more, after others had their turn.
-    Enough,
-    /// The peer broke the protocol, or a limit. A close frame can still be sent; nothing more can be read.
-    Violation(Violation),
-    /// The transport has ended.
-    Ended,
 }
 
 /// Why a frame was not taken.

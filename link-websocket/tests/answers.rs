@@ -10,8 +10,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use link_core::{Close, Frame};
-use link_websocket::{ClientUpgrade, Incoming, Progress, WebSocket, request};
+use link_core::{Close, Frame, Incoming};
+use link_websocket::{ClientUpgrade, Progress, WebSocket, request};
 use tungstenite::handshake::derive_accept_key;
 
 /// A stream with something to read, and room for some bytes.

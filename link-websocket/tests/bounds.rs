@@ -10,8 +10,8 @@
 
 use std::io::{self, Read, Write};
 
-use link_core::{Frame, Violation};
-use link_websocket::{FIRST_MAX_UNSENT, Incoming, WRITE_BATCH, WebSocket, WriteError};
+use link_core::{Frame, Incoming, Violation};
+use link_websocket::{FIRST_MAX_UNSENT, WRITE_BATCH, WebSocket, WriteError};
 
 /// A stream with something to read, which takes nothing while it is shut.
 #[derive(Default)]

@@ -11,8 +11,8 @@
 use std::io::{self, Read, Write};
 
 use allocation_counter::measure;
-use link_core::Frame;
-use link_websocket::{Incoming, READ_BUFFER, WebSocket};
+use link_core::{Frame, Incoming};
+use link_websocket::{READ_BUFFER, WebSocket};
 
 const MIB: usize = 1 << 20;
 /// A small message of a client, with a mask of zeros.

@@ -15,8 +15,8 @@ use std::{
     rc::Rc,
 };
 
-use link_core::{Close, Frame};
-use link_websocket::{ClientUpgrade, Incoming, Progress, ServerUpgrade, WebSocket, WriteError, request};
+use link_core::{Close, Frame, Incoming};
+use link_websocket::{ClientUpgrade, Progress, ServerUpgrade, WebSocket, WriteError, request};
 use proptest::prelude::*;
 
 const LIMIT: usize = 1 << 20;

@@ -13,10 +13,9 @@ use std::{
     io::{self, Read, Write},
 };
 
-use link_core::Frame;
+use link_core::{Frame, Incoming};
 use link_websocket::{
-    ClientUpgrade, Incoming, MAX_HEAD, NotUpgraded, Progress, ServerUpgrade, WebSocket, http::HeaderValue,
-    request,
+    ClientUpgrade, MAX_HEAD, NotUpgraded, Progress, ServerUpgrade, WebSocket, http::HeaderValue, request,
 };
 
 const HONEST: &str = "GET /link?x=1 HTTP/1.1\r\nHost: localhost:3793\r\nConnection: keep-alive, Upgrade\r\n\

@@ -4,8 +4,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use link_core::Frame;
-use link_websocket::{Incoming, WRITE_BATCH, WebSocket, WriteError};
+use link_core::{Frame, Incoming};
+use link_websocket::{WRITE_BATCH, WebSocket, WriteError};
 
 /// A stream whose peer has said something, and listens no more.
 struct Deaf {

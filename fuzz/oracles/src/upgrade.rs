@@ -5,9 +5,9 @@
 //! the latest), and whether a request with many empty lines in front of it is heard at all. For a client, it decides nothing.
 
 use arbitrary::{Arbitrary, Unstructured};
-use link_core::Frame;
+use link_core::{Frame, Incoming};
 use link_websocket::{
-    ClientUpgrade, Incoming, MAX_HEAD, NotUpgraded, Progress, ServerUpgrade, http::HeaderValue, request,
+    ClientUpgrade, MAX_HEAD, NotUpgraded, Progress, ServerUpgrade, http::HeaderValue, request,
     upgrade_response,
 };
 use tungstenite::handshake::{

@@ -9,10 +9,9 @@ use std::{
 };
 
 use arbitrary::{Arbitrary, Unstructured};
-use link_core::{Bytes, Close, Frame, Violation};
+use link_core::{Bytes, Close, Frame, Incoming, Violation};
 use link_websocket::{
-    ClientUpgrade, Incoming, Progress, READ_BUFFER, ServerUpgrade, WRITE_BATCH, WebSocket, WriteError,
-    request,
+    ClientUpgrade, Progress, READ_BUFFER, ServerUpgrade, WRITE_BATCH, WebSocket, WriteError, request,
 };
 
 use crate::wire::{Pace, Script};

@@ -75,6 +75,11 @@ impl Connection {
         self.role
     }
 
+    /// What it was told.
+    pub const fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
     /// The peer's address, once both sides are verified and until the end.
     pub const fn peer(&self) -> Option<Address> {
         self.state.peer()

@@ -1,29 +1,20 @@
 //! Between one connection of a client and the program.
 
 use std::{
-    convert::Infallible,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use futures_channel::oneshot;
-use link_core::{CloseReason, Event, Now, Reconnect, Refusal, Ticket};
+use link_core::{CloseReason, Event, Now, Reconnect, Refusal, Ticket, Traffic};
 use tracing::{debug, info};
 
 use super::{ClientError, ClientEvent, LOG, OpenLine, Shared, run::Welcome};
-use crate::{
-    event_queue::EventQueue,
-    line::{Attendant, Traffic},
-    outbox::Outbox,
-};
+use crate::{event_queue::EventQueue, line::Attendant, outbox::Outbox};
 
 pub(super) struct ClientAttendant<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) outbox: Outbox,
     pub(super) events: &'a mut EventQueue<ClientEvent>,
-    pub(super) stop: &'a mut oneshot::Receiver<Infallible>,
-    pub(super) stopped: bool,
     pub(super) reconnect: &'a mut Reconnect,
     pub(super) welcome: &'a mut Welcome,
     /// How it ended, once it has.
@@ -73,15 +64,6 @@ impl Attendant for ClientAttendant<'_> {
 
     fn poll_decision(&mut self, _: &mut Context<'_>) -> Poll<(Ticket, Result<(), Refusal>)> {
         Poll::Pending
-    }
-
-    fn poll_eviction(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        if self.stopped {
-            return Poll::Pending;
-        }
-        let _ = ready!(Pin::new(&mut *self.stop).poll(cx));
-        self.stopped = true;
-        Poll::Ready(CloseReason::Local)
     }
 
     fn count(&mut self, _: Traffic) {

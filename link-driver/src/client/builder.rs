@@ -11,7 +11,8 @@ use futures_channel::oneshot;
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::FutureExt;
 use link_core::{
-    Address, Config, DEFAULT_AUTH_TIMEOUT, InvalidPrivateKey, PrivateKey, Reconnect, ReconnectPolicy, Wallet,
+    Address, Config, DEFAULT_AUTH_TIMEOUT, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT, InvalidPrivateKey,
+    PrivateKey, Reconnect, ReconnectPolicy, Wallet,
 };
 use link_websocket::http::{HeaderMap, HeaderName, HeaderValue, header::HOST};
 use tracing::{Instrument, info_span};
@@ -22,10 +23,9 @@ use super::{
     run::{Run, Welcome},
 };
 use crate::{
-    event_queue,
-    limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT, Limits},
+    event_queue::{self, DEFAULT_EVENT_CAPACITY},
+    maybe_tls::ByteStream,
     runtime::Runtime,
-    transport::ByteStream,
     wallet::{Identity, IdentityError, NoRandomness, seed},
 };
 
@@ -383,6 +383,8 @@ impl<R: Runtime> ClientBuilder<R> {
         config.idle_timeout = self.server_timeout;
         config.max_message_size = self.max_message_size.max(config.max_unauthenticated_message_size);
         config.expected_servers = self.expected_servers;
+        config.max_send_queue = self.max_send_queue;
+        config.send_timeout = self.send_timeout;
 
         let (stop_sender, stop) = oneshot::channel();
         let (gone_sender, gone) = oneshot::channel();
@@ -396,7 +398,6 @@ impl<R: Runtime> ClientBuilder<R> {
         });
         let run = Run {
             shared: shared.clone(),
-            limits: Limits::new(&config, self.max_send_queue),
             dialler: Arc::new(Dialler {
                 target,
                 headers: self.headers,
@@ -405,7 +406,6 @@ impl<R: Runtime> ClientBuilder<R> {
                 tls,
                 timeout: self.connect_timeout,
             }),
-            send_timeout: self.send_timeout,
             config: Arc::new(config),
             reconnect: Reconnect::new(self.reconnect, seed()),
             events: sender.queue(),

@@ -11,9 +11,9 @@ use link_websocket::{
 use crate::{
     DEFAULT_PORT,
     line::within,
+    maybe_tls::{ByteStream, Dialled, MaybeTls},
     runtime::{self, Runtime},
     socket::WebSocket,
-    transport::{ByteStream, Dialled, Transport},
 };
 
 /// Where a client dials.
@@ -195,7 +195,7 @@ impl Dialler {
     /// Opens a WebSocket.
     pub(super) async fn dial<R: Runtime>(
         &self,
-    ) -> Result<WebSocket<Transport<Dialled<R::Stream>>>, DialError> {
+    ) -> Result<WebSocket<MaybeTls<Dialled<R::Stream>>>, DialError> {
         let Self { target, timeout, .. } = self;
         let work = async {
             let request = target.request(&self.headers)?;
@@ -206,7 +206,7 @@ impl Dialler {
             #[cfg(feature = "tls")]
             let stream = secure(target, stream, self.tls.as_ref()).await?;
             #[cfg(not(feature = "tls"))]
-            let stream = Transport::Plain(stream);
+            let stream = MaybeTls::Plain(stream);
             WebSocket::client(stream, request).await.map_err(|error| {
                 let answer = match &error {
                     // An alert; or what OpenSSL does to who says HTTP where it expects TLS.
@@ -247,12 +247,12 @@ async fn secure<S: futures_io::AsyncRead + futures_io::AsyncWrite + Unpin>(
     target: &Target,
     stream: S,
     tls: Option<&futures_rustls::TlsConnector>,
-) -> Result<Transport<S>, DialError> {
+) -> Result<MaybeTls<S>, DialError> {
     let failed = |reason: String| DialError::Tls { target: target.to_string(), reason };
-    let Some(connector) = tls else { return Ok(Transport::Plain(stream)) };
+    let Some(connector) = tls else { return Ok(MaybeTls::Plain(stream)) };
     let name = crate::tls::server_name(&target.host).map_err(|error| failed(error.to_string()))?;
     match connector.connect(name, stream).await {
-        Ok(stream) => Ok(Transport::Tls(Box::new(stream.into()))),
+        Ok(stream) => Ok(MaybeTls::Tls(Box::new(stream.into()))),
         Err(error) => Err(failed(crate::tls::explain(&error))),
     }
 }

@@ -25,13 +25,9 @@ use std::{
 use futures_channel::oneshot;
 use futures_core::Stream;
 use futures_util::future;
-use link_core::{Address, CloseReason, GiveUp, IntoMessage, Message, Violation};
+use link_core::{Address, CloseReason, GiveUp, IntoMessage, Message, SendError, Violation};
 
-use crate::{
-    event_queue::Events,
-    outbox::{Outbox, SendError},
-    runtime::Runtime,
-};
+use crate::{event_queue::Events, outbox::Outbox, runtime::Runtime};
 pub use builder::{ClientBuilder, ConnectError};
 pub use dial::{Destination, DialError};
 

@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     event_queue::EventQueue,
-    limits::Limits,
     line::Line,
     outbox::outbox,
     runtime::{self, Runtime},
@@ -23,9 +22,7 @@ use crate::{
 pub(super) struct Run {
     pub(super) shared: Arc<Shared>,
     pub(super) config: Arc<Config>,
-    pub(super) limits: Limits,
     pub(super) dialler: Arc<Dialler>,
-    pub(super) send_timeout: Duration,
     pub(super) reconnect: Reconnect,
     pub(super) events: EventQueue<ClientEvent>,
     pub(super) stop: oneshot::Receiver<Infallible>,
@@ -127,23 +124,28 @@ impl Run {
         self.tell(ClientEvent::Connected);
         let opened = self.reconnect.opened(runtime::now::<R>());
         let connection = Connection::client(self.config.clone(), opened);
-        let (outbox, commands) = outbox(self.limits);
+        let (outbox, commands) = outbox(&self.config);
         let attendant = ClientAttendant {
             shared: &self.shared,
-            outbox,
+            outbox: outbox.clone(),
             events: &mut self.events,
-            stop: &mut self.stop,
-            stopped: false,
             reconnect: &mut self.reconnect,
             welcome: &mut self.welcome,
             ended: None,
         };
-        let line = Line::new(socket, connection, commands, attendant, self.limits, self.send_timeout);
-        let (unsent, mut commands, attendant) = line.drive::<R>().await;
-        let (ended, stopped) = (attendant.ended, attendant.stopped);
+        let mut driving = Box::pin(Line::new(socket, connection, commands, attendant).drive::<R>());
+        let (stopped, (unsent, ClientAttendant { ended, .. })) =
+            match select(driving.as_mut(), &mut self.stop).await {
+                Either::Left((ended, _)) => (false, ended),
+                Either::Right(_) => {
+                    outbox.close();
+                    (true, driving.as_mut().await)
+                }
+            };
+        drop(driving);
         // A connection always says how it ended.
         let reason = ended.unwrap_or(link_core::CloseReason::Lost);
-        let unsent = unsent.into_iter().filter_map(message).chain(commands.close()).collect();
+        let unsent = unsent.frames.into_iter().filter_map(message).chain(unsent.messages).collect();
         self.tell(ClientEvent::Disconnected { reason: reason.clone(), unsent });
         self.reconnect.ended(&reason, runtime::now::<R>());
         if stopped { Err(Stopped) } else { Ok(reason.into()) }

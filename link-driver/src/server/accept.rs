@@ -27,7 +27,6 @@ use super::{
 };
 use crate::{
     event_queue::EventSender,
-    limits::Limits,
     line::LINGER,
     runtime::{self, Runtime},
 };
@@ -46,8 +45,6 @@ pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<futures_rustls::TlsAcceptor>,
-    pub(super) limits: Limits,
-    pub(super) send_timeout: Duration,
     pub(super) event_capacity: usize,
     pub(super) session_capacity: usize,
     pub(super) check: Option<Check>,
@@ -121,16 +118,12 @@ pub(super) fn attach<R: Runtime, S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let arrival = match shared.registry.arrive(remote_address.ip(), shared.limits) {
+    let guest = match Guest::arrive(shared, remote_address) {
         None => return Err(AttachError::Closed),
-        Some(Err(overload)) => {
-            shared.counters.turned_away(overload.label());
-            return Err(overload.into());
-        }
-        Some(Ok(arrival)) => arrival,
+        Some(Err(overload)) => return Err(overload.into()),
+        Some(Ok(guest)) => guest,
     };
-    let (id, started) = (arrival.id, runtime::now::<R>());
-    let guest = Guest::new(shared.clone(), arrival, remote_address);
+    let (id, started) = (guest.id(), runtime::now::<R>());
     let span = guest.span();
     let serve: Attached = Box::new(move |decided| {
         guest.serve_attached::<R, S>(stream, started, decided).instrument(span).boxed()
@@ -217,14 +210,12 @@ async fn accept_all<R: Runtime>(
             (Next::Decided(face), _) => decided = Some(face),
             (Next::Attached(serve), _) => spawn::<R>(serve(sources.decided.clone()), alive),
             (Next::Accepted(Ok((stream, remote_address))), Some(face)) => {
-                match shared.registry.arrive(remote_address.ip(), shared.limits) {
-                    Some(Ok(arrival)) => {
-                        let guest = Guest::new(shared.clone(), arrival, remote_address);
+                match Guest::arrive(shared, remote_address) {
+                    Some(Ok(guest)) => {
                         let span = guest.span();
                         spawn::<R>(guest.serve::<R>(stream, face).instrument(span), alive);
                     }
                     Some(Err(overload)) => {
-                        shared.counters.turned_away(overload.label());
                         turn_away(shared, stream).await;
                         turned_away.note::<R>(face, remote_address, overload);
                     }

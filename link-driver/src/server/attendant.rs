@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use link_core::{Address, CloseReason, ConnectionId, Event, Message, Now, Refusal, Ticket};
+use link_core::{Address, CloseReason, ConnectionId, Event, Message, Now, Refusal, Ticket, Traffic};
 use tracing::{debug, error, info};
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     event_queue::{self, EventQueue},
-    line::{Attendant, Traffic},
+    line::Attendant,
     outbox::Outbox,
 };
 
@@ -320,11 +320,6 @@ impl Attendant for ServerAttendant {
         };
         self.stage = Stage::Admitted(peer);
         Poll::Ready((ticket, Ok(())))
-    }
-
-    fn poll_eviction(&mut self, _: &mut Context<'_>) -> Poll<CloseReason> {
-        // Whoever listens for commands is woken.
-        self.outbox.eviction().map_or(Poll::Pending, Poll::Ready)
     }
 
     fn count(&mut self, traffic: Traffic) {

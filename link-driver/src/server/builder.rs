@@ -17,7 +17,8 @@ use std::{
 use futures_channel::{mpsc, oneshot};
 use futures_util::FutureExt;
 use link_core::{
-    Address, AdmissionConfig, Config, DEFAULT_AUTH_TIMEOUT, InvalidPrivateKey, PrivateKey, Refusal, Wallet,
+    Address, AdmissionConfig, Config, DEFAULT_AUTH_TIMEOUT, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT,
+    InvalidPrivateKey, PrivateKey, Refusal, Wallet,
 };
 
 use super::{
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::{
     DEFAULT_PORT,
-    limits::{DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT, Limits},
+    event_queue::DEFAULT_EVENT_CAPACITY,
     runtime::Runtime,
     wallet::{Identity, IdentityError, NoRandomness},
 };
@@ -385,6 +386,8 @@ impl<R: Runtime> ServerBuilder<R> {
         core.idle_timeout = config.client_timeout;
         core.idle_check_interval = config.client_timeout_interval;
         core.max_message_size = config.max_message_size.max(core.max_unauthenticated_message_size);
+        core.max_send_queue = self.max_send_queue;
+        core.send_timeout = self.send_timeout;
         admission.auth_window = core.auth_window;
 
         #[cfg(feature = "tls")]
@@ -394,8 +397,6 @@ impl<R: Runtime> ServerBuilder<R> {
         let (gone_sender, gone) = oneshot::channel();
         let (attaching, attached) = mpsc::unbounded();
         let shared = Shared {
-            limits: Limits::new(&core, self.max_send_queue),
-            send_timeout: self.send_timeout,
             config: Arc::new(core),
             event_capacity: self.event_capacity,
             session_capacity: SESSION_CAPACITY.min(self.event_capacity),

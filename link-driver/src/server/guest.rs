@@ -1,18 +1,12 @@
 //! One connection of a server, from its acceptance to its end: TLS, the HTTP upgrade, and the loop.
 
-use std::{
-    future::poll_fn,
-    net::SocketAddr,
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::{Either, select};
 #[cfg(feature = "tls")]
 use link_core::Violation;
-use link_core::{CloseReason, Connection, Event, Now, Status};
+use link_core::{CloseReason, Connection, ConnectionId, Event, Now, Overload, Status};
 use link_websocket::OVERLOADED;
 use tracing::{Span, debug, info_span};
 
@@ -20,14 +14,13 @@ use super::{
     LOG,
     accept::{Decided, FULL_PAUSE, Face, Shared, pause},
     attendant::ServerAttendant,
-    registry::Arrival,
 };
 use crate::{
     line::{Attendant, LINGER, Line, within},
-    outbox::Commands,
+    maybe_tls::MaybeTls,
+    outbox::{Commands, outbox},
     runtime::{self, Runtime},
     socket::{self, WebSocket},
-    transport::Transport,
 };
 
 /// One connection, until it is a [`Line`]. The future of each phase is in a box of its own: a task keeps room for all that
@@ -39,11 +32,22 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    pub(super) fn new(shared: Arc<Shared>, arrival: Arrival, remote_address: SocketAddr) -> Self {
-        let Arrival { id, outbox, commands } = arrival;
-        shared.counters.accepted();
-        let attendant = ServerAttendant::new(shared.clone(), id, remote_address, outbox);
-        Self { shared, commands, attendant }
+    /// A transport was accepted. `None` while the server closes.
+    pub(super) fn arrive(shared: &Arc<Shared>, remote_address: SocketAddr) -> Option<Result<Self, Overload>> {
+        let (outbox, commands) = outbox(&shared.config);
+        let arrived = shared.registry.arrive(remote_address.ip(), &outbox)?;
+        if let Err(overload) = arrived {
+            shared.counters.turned_away(overload.label());
+        }
+        Some(arrived.map(|id| {
+            shared.counters.accepted();
+            let attendant = ServerAttendant::new(shared.clone(), id, remote_address, outbox);
+            Self { shared: shared.clone(), commands, attendant }
+        }))
+    }
+
+    pub(super) const fn id(&self) -> ConnectionId {
+        self.attendant.origin().0
     }
 
     /// Everything that is logged while this connection's task runs, the program's own check included, is within it.
@@ -98,7 +102,7 @@ impl Guest {
             }
             Some(face)
         }));
-        let reason = match select(wanted, poll_fn(|cx| self.poll_eviction(cx))).await {
+        let reason = match select(wanted, poll_fn(|cx| self.commands.poll_eviction(cx))).await {
             Either::Left((Some(Some(face)), _)) => {
                 self.attendant.tell_to(&face);
                 return self.converse::<R, S>(stream, started).await;
@@ -118,23 +122,16 @@ impl Guest {
         let Self { shared, commands, mut attendant } = self;
         attendant.connected();
         let connection = Connection::server(shared.config.clone(), started);
-        let (socket, limits) = (WebSocket::server(stream), shared.limits);
-        let line = Line::new(socket, connection, commands, attendant, limits, shared.send_timeout);
+        let line = Line::new(WebSocket::server(stream), connection, commands, attendant);
         // What is returned is dropped with all that it holds.
         async move { drop(line.drive::<R>().await) }
-    }
-
-    /// Ready when the connection is to end for a reason that does not come from its peer.
-    fn poll_eviction(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.commands.listen(cx);
-        self.attendant.poll_eviction(cx)
     }
 }
 
 /// Why a transport did not become a WebSocket, and what to answer on it in plain HTTP.
 struct NotOpen<S> {
     reason: CloseReason,
-    answer: Option<(Transport<S>, &'static str)>,
+    answer: Option<(MaybeTls<S>, &'static str)>,
 }
 
 impl<S> NotOpen<S> {
@@ -143,7 +140,7 @@ impl<S> NotOpen<S> {
         Self { reason: reason.into(), answer: None }
     }
 
-    fn answered(reason: impl Into<CloseReason>, stream: Transport<S>, text: &'static str) -> Self {
+    fn answered(reason: impl Into<CloseReason>, stream: MaybeTls<S>, text: &'static str) -> Self {
         Self { reason: reason.into(), answer: Some((stream, text)) }
     }
 }
@@ -154,12 +151,12 @@ async fn open<R: Runtime>(
     guest: &mut Guest,
     stream: R::Stream,
     started: link_core::Instant,
-) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
+) -> Result<MaybeTls<R::Stream>, NotOpen<R::Stream>> {
     let timeout = guest.shared.config.auth_timeout;
     let mut stream = secure::<R>(guest, stream, started).await?;
     let outcome = {
         let work = within::<R, _>(started, timeout, WebSocket::upgrade(&mut stream));
-        let evicted = poll_fn(|cx| guest.poll_eviction(cx));
+        let evicted = poll_fn(|cx| guest.commands.poll_eviction(cx));
         match select(pin!(work), evicted).await {
             Either::Left((outcome, _)) => Ok(outcome),
             Either::Right((reason, _)) => Err(reason),
@@ -187,8 +184,8 @@ async fn secure<R: Runtime>(
     _: &mut Guest,
     stream: R::Stream,
     _: link_core::Instant,
-) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
-    Ok(Transport::Plain(stream))
+) -> Result<MaybeTls<R::Stream>, NotOpen<R::Stream>> {
+    Ok(MaybeTls::Plain(stream))
 }
 
 /// The server's half of the TLS handshake, if this server speaks TLS.
@@ -197,13 +194,13 @@ async fn secure<R: Runtime>(
     guest: &mut Guest,
     stream: R::Stream,
     started: link_core::Instant,
-) -> Result<Transport<R::Stream>, NotOpen<R::Stream>> {
-    let Some(acceptor) = &guest.shared.tls else { return Ok(Transport::Plain(stream)) };
+) -> Result<MaybeTls<R::Stream>, NotOpen<R::Stream>> {
+    let Some(acceptor) = &guest.shared.tls else { return Ok(MaybeTls::Plain(stream)) };
     let timeout = guest.shared.config.auth_timeout;
     let work = within::<R, _>(started, timeout, acceptor.accept(stream));
-    let evicted = poll_fn(|cx| guest.poll_eviction(cx));
+    let evicted = poll_fn(|cx| guest.commands.poll_eviction(cx));
     match select(pin!(work), evicted).await {
-        Either::Left((Some(Ok(stream)), _)) => Ok(Transport::Tls(Box::new(stream.into()))),
+        Either::Left((Some(Ok(stream)), _)) => Ok(MaybeTls::Tls(Box::new(stream.into()))),
         // What there is to say, TLS has said in an alert.
         Either::Left((Some(Err(error)), _)) => {
             debug!(target: LOG, detail = %error, "no TLS");

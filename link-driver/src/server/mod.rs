@@ -32,11 +32,10 @@ use std::{
 use futures_channel::oneshot;
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
-use link_core::{Address, CloseReason, ConnectionId, IntoMessage, Message, Overload, Violation};
+use link_core::{Address, CloseReason, ConnectionId, IntoMessage, Message, Overload, SendError, Violation};
 
 use crate::{
     event_queue::{self, Events},
-    outbox::SendError,
     runtime::Runtime,
 };
 use accept::Shared;
@@ -337,7 +336,7 @@ impl<R: Runtime> ServerHandle<R> {
     /// When the message cannot be sent to anybody.
     pub fn broadcast(&self, message: impl IntoMessage) -> Result<usize, SendError> {
         let message = message.into_message()?;
-        let (size, limit) = (message.as_str().len(), self.shared.limits.max_message_size);
+        let (size, limit) = (message.as_str().len(), self.shared.config.max_message_size);
         if size > limit {
             return Err(SendError::TooLarge { size, limit });
         }

@@ -10,9 +10,9 @@ use std::{
     },
 };
 
-use link_core::{Address, ConnectionId, IntoMessage};
+use link_core::{Address, ConnectionId, IntoMessage, SendError};
 
-use crate::outbox::{Outbox, SendError};
+use crate::outbox::Outbox;
 
 /// What a program attaches to a client while it authenticates.
 pub(crate) type Data = Arc<dyn Any + Send + Sync>;

@@ -15,10 +15,7 @@ use link_core::{
 };
 
 use super::peer::Peer;
-use crate::{
-    limits::Limits,
-    outbox::{Commands, Outbox, outbox},
-};
+use crate::outbox::Outbox;
 
 #[derive(Debug)]
 pub(super) struct Registry(Mutex<Inner>);
@@ -37,8 +34,8 @@ struct Inner {
 
 #[derive(Debug)]
 struct Entry {
-    /// How it is told to end.
-    outbox: Outbox,
+    /// Who is told when it is to end.
+    host: Outbox,
     /// Whether the program has been told of its end.
     told: bool,
     /// Whoever has its address next, and waits until the program has been told of its end.
@@ -61,8 +58,8 @@ impl Registry {
         }))
     }
 
-    /// A transport was accepted. `None` while the server closes.
-    pub(super) fn arrive(&self, ip: IpAddr, limits: Limits) -> Option<Result<Arrival, Overload>> {
+    /// A transport was accepted; `host` is told when it is to end. `None` while the server closes.
+    pub(super) fn arrive(&self, ip: IpAddr, host: &Outbox) -> Option<Result<ConnectionId, Overload>> {
         let mut inner = self.lock();
         if inner.closing {
             return None;
@@ -72,11 +69,9 @@ impl Registry {
             return Some(Err(overload));
         }
         inner.next_id = inner.next_id.saturating_add(1);
-        let (outbox, commands) = outbox(limits);
-        inner
-            .connections
-            .insert(id, Entry { outbox: outbox.clone(), told: false, successor: None, peer: None });
-        Some(Ok(Arrival { id, outbox, commands }))
+        let entry = Entry { host: host.clone(), told: false, successor: None, peer: None };
+        inner.connections.insert(id, entry);
+        Some(Ok(id))
     }
 
     pub(super) fn screen(&self, proof: Proof, wall: UnixMillis) -> Result<(), Refusal> {
@@ -195,22 +190,14 @@ impl Registry {
     }
 }
 
-/// A connection that may go on to authenticate.
-#[derive(Debug)]
-pub(super) struct Arrival {
-    pub(super) id: ConnectionId,
-    pub(super) outbox: Outbox,
-    pub(super) commands: Commands,
-}
-
 impl Inner {
-    /// From here on this connection is nobody any more, however long its task takes to notice. Its outbox is for telling it
+    /// From here on this connection is nobody any more, however long its task takes to notice. The outbox is for telling it
     /// so, without the lock.
     fn disconnect(&self, id: ConnectionId) -> Option<Outbox> {
         let entry = self.connections.get(&id)?;
         if let Some(peer) = &entry.peer {
             peer.set_connected(false);
         }
-        Some(entry.outbox.clone())
+        Some(entry.host.clone())
     }
 }

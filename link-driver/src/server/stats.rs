@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::line::Traffic;
+use link_core::Traffic;
 
 /// What a server has counted since it started, at one moment. [`ServerHandle::stats`](super::ServerHandle::stats) hands it
 /// out; nothing is reset by that.

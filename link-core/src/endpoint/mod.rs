@@ -1,0 +1,496 @@
+//! A connection with all that its host decides beside moving bytes: what waits to be sent, when its peer is read, when it
+//! has taken nothing for too long, how a close lets the last words leave; and in which order.
+//!
+//! This file is the face and the order of a turn; `closing` is the way from the last message to the end of the transport,
+//! `queue` is what waits to be sent.
+
+mod closing;
+mod queue;
+
+use alloc::{sync::Arc, vec::Vec};
+use core::{mem, time::Duration};
+
+use closing::{Patience, Phase};
+pub use queue::{SendError, SendQueue};
+
+use crate::{
+    config::Config,
+    connection::{Connection, Ticket},
+    error::{CloseReason, Misuse, Refusal, Violation},
+    event::{Event, Output},
+    frame::Frame,
+    message::{IntoMessage, Message},
+    time::{Instant, Now},
+};
+
+/// Bytes that may wait for a peer that takes nothing, before it is authenticated: room for all that is said until then.
+const FIRST_MAX_UNSENT: usize = 16 << 10;
+/// Beside the messages of one turn: room for what the protocol says while the peer takes nothing.
+const OWN_WORDS: usize = 128 << 10;
+/// What a frame takes on the wire beside its payload, at the most.
+const FRAME_HEADER: usize = 14;
+
+/// Something that a transport has read, for [`Endpoint::handle_incoming`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// A frame. The WebSocket layer has answered a ping, or will with the next flush.
+    Frame(Frame),
+    /// Nothing is there, or not all of a frame. The next turn comes when there is more.
+    Nothing,
+    /// As much was read as one call may; there can be more, after others had their turn.
+    Enough,
+    /// The peer broke the WebSocket protocol, or a limit. Nothing more can be read; a close frame can still be sent.
+    Violation(Violation),
+    /// The transport has ended, by whatever cause.
+    Ended,
+}
+
+/// The next thing for a host to do. What it answers with is said with each; it answers before it asks for the next one.
+#[derive(Debug)]
+pub enum Action {
+    /// Tell the program.
+    Event(Event),
+    /// Hand a frame to the transport, to leave with the next flush. If it does not take it:
+    /// [`handle_overflow`](Endpoint::handle_overflow) or [`handle_broken`](Endpoint::handle_broken).
+    Send(Frame),
+    /// Read, and answer with [`handle_incoming`](Endpoint::handle_incoming).
+    Read {
+        /// How many bytes a message may have. A longer one is a violation, which can be told when it is announced.
+        limit: usize,
+        /// Whether the program hears of it. If so, and the program cannot take more now, do not read, and answer with
+        /// [`handle_reads_paused`](Endpoint::handle_reads_paused); begin a turn when it can again.
+        heard: bool,
+    },
+    /// Let the program run: it may [`send`](Endpoint::send), [`close`](Endpoint::close) and [`decide`](Endpoint::decide).
+    Program,
+    /// The connection beats along: a good moment for the transport to give back the room that a burst has taken.
+    ReleaseSpareRoom,
+    /// Flush, if there is anything to, and answer with [`handle_flushed`](Endpoint::handle_flushed),
+    /// [`handle_flush_blocked`](Endpoint::handle_flush_blocked) or [`handle_broken`](Endpoint::handle_broken).
+    Flush,
+    /// End this side's direction of the transport, and read and drop what still comes until the peer has ended its own; then
+    /// [`handle_shut_down`](Endpoint::handle_shut_down). If that takes a while, go on meanwhile: it is asked for each turn.
+    Shutdown,
+    /// The bounds of this turn are reached. Begin the next one soon, after others had theirs.
+    Yield,
+    /// Begin the next turn when the transport can be read, or written where a flush was blocked; when the program wants
+    /// something; or at [`poll_timeout`](Endpoint::poll_timeout).
+    Wait,
+    /// It is over: drop the transport.
+    Done,
+}
+
+/// The program's messages that came and went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages that the program was told of.
+    pub messages_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Messages that were handed to the transport.
+    pub messages_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+}
+
+/// One side of one WebSocket with everything that its host has to decide: a [`Connection`], what waits to be sent, and the
+/// order of a turn.
+///
+/// It performs no input or output and reads no clock. Whatever the occasion, its host gives it a turn:
+///
+/// ```text
+/// endpoint.begin_turn(now);
+/// loop {
+///     match endpoint.poll_action() {
+///         Action::Read { .. } => endpoint.handle_incoming(...),
+///         Action::Send(frame) => ...
+///         ...
+///         Action::Yield | Action::Wait | Action::Done => break,
+///     }
+/// }
+/// ```
+///
+/// A turn reads the frames that are there, looks at the clock, lets the program run, sends what is queued, and flushes
+/// **once**; reading and sending are bounded ([`Config::max_turn_frames`], [`Config::max_turn_bytes`]), so that others get
+/// their turn. [`manual::writing_a_driver`](crate::manual::writing_a_driver) is the guide.
+///
+/// `handle_*` are answers to an action, within a turn, and take its time. [`send`](Self::send), [`close`](Self::close),
+/// [`decide`](Self::decide) and [`take_queued`](Self::take_queued) may come at any time; outside of a turn, begin one.
+///
+/// Memory is bounded: by the queue, and by one turn's messages and the longest of them in the transport. A peer that takes
+/// nothing for [`Config::send_timeout`] is given up.
+#[derive(Debug)]
+pub struct Endpoint {
+    config: Arc<Config>,
+    connection: Connection,
+    queue: SendQueue,
+    /// More waits in another queue, of which this one has its messages.
+    more_queued: bool,
+    phase: Phase,
+    turn: Turn,
+    reads_paused: bool,
+    /// The peer can say more.
+    readable: bool,
+    /// Writing failed. What the peer said before is still read.
+    broken: bool,
+    /// Bytes that were handed to the transport and may not have left.
+    unsent: usize,
+    stalled: Option<Stall>,
+    traffic: Traffic,
+}
+
+/// Where a turn stands, and what is left of its bounds.
+#[derive(Debug)]
+struct Turn {
+    now: Now,
+    next: Step,
+    frames: usize,
+    bytes: usize,
+    /// Another one is to follow soon.
+    more: bool,
+}
+
+/// What comes next in a turn, once there is nothing to tell and no frame to send.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Read,
+    Clock,
+    Program,
+    Send,
+    Flush,
+    Shutdown,
+    Rest,
+}
+
+/// The peer takes nothing, since then, after that many bytes.
+#[derive(Debug, Clone, Copy)]
+struct Stall {
+    since: Instant,
+    written: u64,
+}
+
+impl Endpoint {
+    /// One side of a WebSocket that has just opened, as `connection` has it: [`Connection::client`] or [`Connection::server`].
+    pub fn new(connection: Connection) -> Self {
+        let config = connection.config().clone();
+        Self {
+            queue: SendQueue::new(&config),
+            more_queued: false,
+            phase: Phase::Open,
+            turn: Turn { now: Now::default(), next: Step::Rest, frames: 0, bytes: 0, more: false },
+            reads_paused: false,
+            readable: true,
+            broken: false,
+            unsent: 0,
+            stalled: None,
+            traffic: Traffic::default(),
+            connection,
+            config,
+        }
+    }
+
+    /// The protocol's state: who the peer is, and whether it is authenticated.
+    pub const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Begins a turn.
+    pub fn begin_turn(&mut self, now: Now) {
+        let (frames, bytes) = (self.config.max_turn_frames.max(1), self.config.max_turn_bytes);
+        self.turn = Turn { now, next: Step::Read, frames, bytes, more: false };
+    }
+
+    /// The next thing to do in this turn.
+    pub fn poll_action(&mut self) -> Action {
+        loop {
+            if let Some(action) = self.next_output() {
+                return action;
+            }
+            let step = self.turn.next;
+            match step {
+                Step::Read => {
+                    if let Some(read) = self.next_read() {
+                        return read;
+                    }
+                    self.turn.next = Step::Clock;
+                }
+                Step::Clock => {
+                    self.turn.next = Step::Program;
+                    if self.check_clock() {
+                        return Action::ReleaseSpareRoom;
+                    }
+                }
+                Step::Program => {
+                    self.turn.next = Step::Send;
+                    return Action::Program;
+                }
+                Step::Send => {
+                    if !self.send_next() {
+                        self.turn.next = Step::Flush;
+                    }
+                }
+                Step::Flush => {
+                    self.turn.next = Step::Shutdown;
+                    if !self.broken && self.phase.wants_flush() {
+                        return Action::Flush;
+                    }
+                }
+                Step::Shutdown => {
+                    self.turn.next = Step::Rest;
+                    if self.is_to_shut_down() {
+                        return Action::Shutdown;
+                    }
+                }
+                Step::Rest => {
+                    return match self.phase {
+                        Phase::Done => Action::Done,
+                        _ if self.turn.more => Action::Yield,
+                        _ => Action::Wait,
+                    };
+                }
+            }
+        }
+    }
+
+    /// When the next turn is due, if nothing comes before. Most that comes moves it into the future: a host may keep an earlier
+    /// timer, and look again when that fires.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.connection.poll_timeout(), self.stalled_until(), self.phase.until()].into_iter().flatten().min()
+    }
+
+    /// What a [`Read`](Action::Read) came to.
+    pub fn handle_incoming(&mut self, incoming: Incoming) {
+        let now = self.turn.now;
+        if mem::take(&mut self.reads_paused) {
+            self.connection.handle_reads_resumed(now);
+        }
+        match incoming {
+            Incoming::Frame(frame) => return self.connection.handle_frame(frame, now),
+            Incoming::Nothing => {
+                if self.broken {
+                    // All that the peer has said before is heard by now.
+                    self.readable = false;
+                    self.connection.handle_transport_closed(now);
+                }
+            }
+            Incoming::Enough => self.turn.more = true,
+            Incoming::Violation(violation) => {
+                self.readable = false;
+                self.connection.handle_violation(violation, now);
+            }
+            Incoming::Ended => {
+                self.readable = false;
+                self.connection.handle_transport_closed(now);
+            }
+        }
+        self.turn.next = Step::Clock;
+    }
+
+    /// Nothing was [read](Action::Read), since the program cannot take more at the moment. The peer's silence says nothing
+    /// until it is read again.
+    pub fn handle_reads_paused(&mut self) {
+        if !mem::replace(&mut self.reads_paused, true) {
+            self.connection.handle_reads_paused(self.turn.now);
+        }
+        self.turn.next = Step::Clock;
+    }
+
+    /// All that was [sent](Action::Send) has left.
+    pub fn handle_flushed(&mut self) {
+        self.unsent = 0;
+        // What was left waiting goes on, with nobody else to begin a turn for it.
+        self.turn.more |= self.stalled.take().is_some();
+    }
+
+    /// The peer takes no more at the moment. `written` counts the bytes that the transport has taken since it was opened, and
+    /// may wrap around: whether it changes is what tells a slow peer from one that takes nothing.
+    pub fn handle_flush_blocked(&mut self, written: u64) {
+        match &mut self.stalled {
+            Some(stall) if stall.written == written => {}
+            stalled => {
+                let before = stalled.map(|stall| stall.written);
+                *stalled = Some(Stall { since: self.turn.now.mono, written });
+                if let Some(before) = before {
+                    let left = usize::try_from(written.wrapping_sub(before)).unwrap_or(usize::MAX);
+                    self.unsent = self.unsent.saturating_sub(left);
+                }
+            }
+        }
+    }
+
+    /// Nothing can be written any more. What the peer has said before is still read, in the next turn.
+    pub fn handle_broken(&mut self) {
+        self.broken = true;
+        self.stalled = None;
+        self.turn.more = true;
+        self.give_up_writing();
+    }
+
+    /// The transport has no room for what was to be sent: its peer takes too little.
+    pub fn handle_overflow(&mut self) {
+        self.connection.close(CloseReason::SlowPeer, self.turn.now);
+    }
+
+    /// The [`Shutdown`](Action::Shutdown) is complete, or failed.
+    pub fn handle_shut_down(&mut self) {
+        self.phase = Phase::Done;
+    }
+
+    /// Queues a message for the peer. It is sent in a turn, after those before it.
+    ///
+    /// # Errors
+    /// While the peer is not authenticated, after the end, and as [`SendQueue::push`].
+    pub fn send(&mut self, message: impl IntoMessage) -> Result<(), SendError> {
+        match self.phase {
+            Phase::Open if self.connection.is_authenticated() => self.queue.push(message),
+            Phase::Open if !self.connection.is_closed() => Err(SendError::NotAuthenticated),
+            _ => Err(SendError::Closed),
+        }
+    }
+
+    /// Takes what waits in another queue: as much as one turn sends, and nothing as long as the peer takes nothing. In a turn
+    /// it belongs to [`Program`](Action::Program). What is left there is remembered: a [graceful close](Self::close) waits for
+    /// it, and another turn follows, with another `take_queued`.
+    pub fn take_queued(&mut self, from: &mut SendQueue) {
+        if self.sends() {
+            self.queue.take_from(from, self.turn.bytes.max(1));
+        }
+        self.more_queued = !from.is_empty();
+    }
+
+    /// Answers an [`AdmissionRequested`](Event::AdmissionRequested), as [`Connection::decide`].
+    ///
+    /// # Errors
+    /// As [`Connection::decide`].
+    pub fn decide(&mut self, ticket: Ticket, verdict: Result<(), Refusal>, now: Now) -> Result<(), Misuse> {
+        self.connection.decide(ticket, verdict, now)
+    }
+
+    /// Takes nothing more, and hands back the messages that were not given to the transport, in order.
+    pub fn take_unsent(&mut self) -> Vec<Message> {
+        self.queue.take_unsent()
+    }
+
+    /// What came and went since this was asked last.
+    pub fn take_traffic(&mut self) -> Traffic {
+        mem::take(&mut self.traffic)
+    }
+
+    /// Whether the peer does not take what it is sent.
+    pub const fn is_stalled(&self) -> bool {
+        self.stalled.is_some()
+    }
+
+    /// Whether messages can leave at the moment.
+    const fn sends(&self) -> bool {
+        !self.broken && self.stalled.is_none() && self.phase.sends()
+    }
+
+    /// What the connection says, in its order.
+    fn next_output(&mut self) -> Option<Action> {
+        while let Some(output) = self.connection.poll_output() {
+            match output {
+                Output::Send(frame) => {
+                    if self.has_room_for(&frame) {
+                        return Some(Action::Send(frame));
+                    }
+                }
+                // A peer that was told to close is not heard any more.
+                Output::Event(Event::Message(_)) if self.phase.is_leaving() => {}
+                Output::Event(event) => {
+                    if let Event::Message(message) = &event {
+                        let Traffic { messages_received, bytes_received, .. } = &mut self.traffic;
+                        count(messages_received, bytes_received, message.as_str().len());
+                    }
+                    return Some(Action::Event(event));
+                }
+                Output::CloseTransport => self.connection_ended(),
+            }
+        }
+        None
+    }
+
+    /// Whether a frame may join those that wait. Where nobody takes them, the connection ends; and its last words always do.
+    fn has_room_for(&mut self, frame: &Frame) -> bool {
+        if self.broken {
+            return false;
+        }
+        let bound = match self.connection.is_authenticated() {
+            true => {
+                let turn = self.config.max_turn_bytes.saturating_add(self.config.max_message_size);
+                turn.saturating_add(OWN_WORDS)
+            }
+            false => FIRST_MAX_UNSENT,
+        };
+        let unsent = self.unsent.saturating_add(frame.payload_len()).saturating_add(FRAME_HEADER);
+        if unsent > bound && !self.connection.is_closed() {
+            self.handle_overflow();
+            return false;
+        }
+        self.unsent = unsent;
+        true
+    }
+
+    fn next_read(&mut self) -> Option<Action> {
+        if !self.readable || !self.phase.reads() {
+            return None;
+        }
+        let Some(left) = self.turn.frames.checked_sub(1) else {
+            self.turn.more = true;
+            return None;
+        };
+        self.turn.frames = left;
+        let limit = match self.phase {
+            // What was said before the end is still to be passed over.
+            Phase::Draining(Patience::WhileTaking(_)) => self.config.max_message_size,
+            _ => self.connection.receive_limit(),
+        };
+        Some(Action::Read { limit, heard: self.phase.hears() })
+    }
+
+    /// Whether the connection had something to do.
+    fn check_clock(&mut self) -> bool {
+        let now = self.turn.now;
+        let due = self.connection.poll_timeout().is_some_and(|due| due <= now.mono);
+        if due {
+            self.connection.handle_timeout(now);
+            self.queue.release_spare_room();
+        }
+        self.check_patience();
+        due
+    }
+
+    /// Sends the next message, if one waits; a close that waits for the last of them goes on. Says whether something was done.
+    fn send_next(&mut self) -> bool {
+        if !self.sends() {
+            return false;
+        }
+        if self.turn.bytes == 0 {
+            self.turn.more |= self.more_queued || !self.queue.is_empty();
+            return false;
+        }
+        let Some(message) = self.queue.pop() else {
+            self.turn.more |= self.more_queued;
+            return self.leave_if_all_is_sent();
+        };
+        let size = message.as_str().len();
+        self.turn.bytes = self.turn.bytes.saturating_sub(queue::cost(&message));
+        // What can be wrong with it was checked when it was queued.
+        if self.connection.send(message, self.turn.now).is_ok() {
+            let Traffic { messages_sent, bytes_sent, .. } = &mut self.traffic;
+            count(messages_sent, bytes_sent, size);
+        }
+        true
+    }
+
+    /// When a peer that takes nothing has had its time.
+    fn stalled_until(&self) -> Option<Instant> {
+        let patience = self.phase.patience(self.config.send_timeout);
+        self.stalled.filter(|_| patience > Duration::ZERO).map(|stall| stall.since.after(patience))
+    }
+}
+
+fn count(messages: &mut u64, bytes: &mut u64, size: usize) {
+    *messages = messages.saturating_add(1);
+    *bytes = bytes.saturating_add(size as u64);
+}
