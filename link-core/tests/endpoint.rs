@@ -1,0 +1,706 @@
+//! How an `Endpoint` hosts a connection: the order of a turn, its bounds, pauses, stalls, and the ways to end. What it finds
+//! that the tests of the connection and of the driver cannot: each decision alone, at the instant at which it is made.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod support;
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use link_core::{
+    Action, CloseReason, Config, Connection, Endpoint, Event, Frame, Incoming, Message, Now, Refusal,
+    SendError, SendQueue, Violation,
+};
+use proptest::prelude::*;
+use support::{WALL, authenticate, client_wallet, millis, secs, server_wallet, start};
+
+/// A host with a transport that does as it is told.
+struct Host {
+    endpoint: Endpoint,
+    now: Now,
+    /// What the peer has said.
+    incoming: VecDeque<Incoming>,
+    /// How many bytes the peer takes, if it does not take everything.
+    room: Option<usize>,
+    written: u64,
+    broken: bool,
+    /// Whether the program takes more.
+    ready: bool,
+    /// Messages of a queue that is shared with other threads.
+    queue: SendQueue,
+    /// Under way in the transport.
+    batch: VecDeque<usize>,
+    sent: Vec<Frame>,
+    heard: Vec<String>,
+    closed: Option<CloseReason>,
+    /// What was done, by name.
+    did: Vec<&'static str>,
+}
+
+impl Host {
+    fn of(connection: Connection) -> Self {
+        let queue = SendQueue::new(connection.config());
+        Self {
+            endpoint: Endpoint::new(connection),
+            now: start(),
+            incoming: VecDeque::new(),
+            room: None,
+            written: 0,
+            broken: false,
+            ready: true,
+            queue,
+            batch: VecDeque::new(),
+            sent: Vec::new(),
+            heard: Vec::new(),
+            closed: None,
+            did: Vec::new(),
+        }
+    }
+
+    /// A server whose client is authenticated.
+    fn authenticated(adjust: impl FnOnce(&mut Config)) -> Self {
+        let mut host = Self::stranger(adjust);
+        host.says(&authenticate(client_wallet(), WALL));
+        host.turn();
+        assert!(host.endpoint.connection().is_authenticated());
+        (host.sent, host.did) = (Vec::new(), Vec::new());
+        host
+    }
+
+    fn stranger(adjust: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::server(server_wallet().clone());
+        config.idle_check_interval = Duration::ZERO;
+        adjust(&mut config);
+        Self::of(Connection::server(Arc::new(config), start()))
+    }
+
+    /// The same, where nothing is to be done for want of a heartbeat or of a sign of life.
+    fn quiet(adjust: impl FnOnce(&mut Config)) -> Self {
+        Self::authenticated(|config| {
+            (config.heartbeat_interval, config.idle_timeout) = (Duration::ZERO, Duration::ZERO);
+            adjust(config);
+        })
+    }
+
+    fn says(&mut self, text: &str) {
+        self.incoming.push_back(Incoming::Frame(Frame::Text(text.into())));
+    }
+
+    fn passes(&mut self, time: Duration) {
+        self.now.mono = self.now.mono.after(time);
+    }
+
+    fn send(&mut self, number: usize) {
+        self.endpoint.send(numbered(number)).unwrap();
+    }
+
+    fn flush(&mut self) {
+        while let Some(next) = self.batch.front_mut() {
+            let taken = self.room.map_or(*next, |room| room.min(*next));
+            self.room = self.room.map(|room| room - taken);
+            self.written += taken as u64;
+            *next -= taken;
+            if *next > 0 {
+                return self.endpoint.handle_flush_blocked(self.written);
+            }
+            self.batch.pop_front();
+        }
+        self.endpoint.handle_flushed();
+    }
+
+    /// One turn; says how it ended.
+    fn turn(&mut self) -> &'static str {
+        self.endpoint.begin_turn(self.now);
+        for _ in 0..100_000 {
+            let action = self.endpoint.poll_action();
+            let name = match &action {
+                Action::Event(_) => "tell",
+                Action::Send(_) => "send",
+                Action::Read { .. } => "read",
+                Action::Program => "program",
+                Action::ReleaseSpareRoom => "release",
+                Action::Flush => "flush",
+                Action::Shutdown => "shutdown",
+                Action::Yield => "yield",
+                Action::Wait => "wait",
+                Action::Done => "done",
+            };
+            self.did.push(name);
+            match action {
+                Action::Event(event) => match event {
+                    Event::AdmissionRequested { ticket } => {
+                        self.endpoint.decide(ticket, Ok(()), self.now).unwrap();
+                    }
+                    Event::Message(message) => self.heard.push(message.as_str().into()),
+                    Event::Closed { reason } => assert!(self.closed.replace(reason).is_none()),
+                    _ => {}
+                },
+                Action::Send(_) if self.broken => self.endpoint.handle_broken(),
+                Action::Send(frame) => {
+                    self.batch.push_back(frame.payload_len() + 2);
+                    self.sent.push(frame);
+                }
+                Action::Read { heard, .. } => match heard && !self.ready {
+                    true => self.endpoint.handle_reads_paused(),
+                    false => {
+                        let incoming = self.incoming.pop_front().unwrap_or(Incoming::Nothing);
+                        self.endpoint.handle_incoming(incoming);
+                    }
+                },
+                Action::Program => self.endpoint.take_queued(&mut self.queue),
+                Action::Flush if self.broken => self.endpoint.handle_broken(),
+                Action::Flush => self.flush(),
+                Action::ReleaseSpareRoom | Action::Shutdown => {}
+                Action::Yield | Action::Wait | Action::Done => return name,
+            }
+        }
+        panic!("a turn has no end");
+    }
+
+    /// Turns, as long as another one is to follow.
+    fn turns(&mut self) -> &'static str {
+        for _ in 0..1_000 {
+            match self.turn() {
+                "yield" => {}
+                end => return end,
+            }
+        }
+        panic!("there is always another turn");
+    }
+
+    /// Turns and waiting, until it is over. Says how long that took.
+    fn until_done(&mut self) -> Duration {
+        let began = self.now.mono;
+        while self.turns() != "done" {
+            self.now.mono = self.endpoint.poll_timeout().unwrap();
+        }
+        self.now.mono.since(began)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        self.sent
+            .iter()
+            .filter_map(|frame| match frame {
+                Frame::Text(text) => Some(&**text),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn has_said_goodbye(&self) -> bool {
+        self.sent.iter().any(|frame| matches!(frame, Frame::Close(_)))
+    }
+}
+
+fn numbered(number: usize) -> Message {
+    Message::parse(text(number)).unwrap()
+}
+
+fn text(number: usize) -> String {
+    format!(r#"{{"n":{number}}}"#)
+}
+
+// ------------------------------------------------------------------------------------------------------- a turn
+
+#[test]
+fn a_turn_reads_looks_at_the_clock_lets_the_program_run_sends_and_flushes_once() {
+    let mut host = Host::authenticated(|_| {});
+    host.says(&text(1));
+    host.send(2);
+    host.send(3);
+    host.passes(secs(1));
+    assert_eq!(host.turn(), "wait");
+    // At the clock: a ping and a `heartbeat`, sent before the program is asked.
+    let order =
+        ["read", "tell", "read", "release", "send", "send", "program", "send", "send", "flush", "wait"];
+    assert_eq!(host.did, order);
+    assert_eq!(host.texts()[1..], [text(2), text(3)]);
+}
+
+#[test]
+fn a_peer_that_did_answer_is_not_judged_by_our_own_delay() {
+    let mut host = Host::authenticated(|_| {});
+    host.says(&text(1));
+    host.passes(secs(5));
+    host.turn();
+    assert_eq!((host.heard.len(), host.closed), (1, None));
+}
+
+#[test]
+fn reading_is_bounded_and_another_turn_follows() {
+    let mut host = Host::quiet(|config| config.max_turn_frames = 3);
+    (0..7).for_each(|number| host.says(&text(number)));
+    let mut heard = Vec::new();
+    for _ in 0..3 {
+        let end = host.turn();
+        heard.push((host.heard.len(), end));
+    }
+    assert_eq!(heard, [(3, "yield"), (6, "yield"), (7, "wait")]);
+}
+
+#[test]
+fn a_transport_that_has_read_enough_gets_another_turn() {
+    let mut host = Host::quiet(|_| {});
+    host.incoming.push_back(Incoming::Enough);
+    host.says(&text(1));
+    assert_eq!((host.turn(), host.heard.len()), ("yield", 0));
+    assert_eq!((host.turn(), host.heard.len()), ("wait", 1));
+}
+
+#[test]
+fn sending_is_bounded_in_bytes_and_another_turn_follows() {
+    // Each counts 64 bytes and its own.
+    let mut host = Host::quiet(|config| config.max_turn_bytes = 200);
+    (0..7).for_each(|number| host.send(number));
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        let end = host.turn();
+        sent.push((host.sent.len(), end));
+    }
+    assert_eq!(sent, [(3, "yield"), (6, "yield"), (7, "wait")]);
+}
+
+#[test]
+fn a_queue_that_others_fill_is_emptied_a_turns_worth_at_a_time_and_in_order() {
+    let mut host = Host::quiet(|config| config.max_turn_bytes = 200);
+    (0..7).for_each(|number| host.queue.push(numbered(number)).unwrap());
+    assert_eq!((host.turn(), host.sent.len()), ("yield", 3));
+    assert_eq!(
+        (host.turns(), host.texts()),
+        ("wait", (0..7).map(text).collect::<Vec<_>>().iter().map(|text| &**text).collect())
+    );
+}
+
+#[test]
+fn what_came_and_went_is_counted_without_the_protocols_own() {
+    let mut host = Host::authenticated(|_| {});
+    host.endpoint.take_traffic();
+    host.says(&text(1));
+    host.send(22);
+    host.passes(secs(1));
+    host.turn();
+    let traffic = host.endpoint.take_traffic();
+    assert_eq!((traffic.messages_received, traffic.bytes_received), (1, 7));
+    assert_eq!((traffic.messages_sent, traffic.bytes_sent), (1, 8));
+    assert_eq!(host.endpoint.take_traffic(), Default::default());
+}
+
+// ------------------------------------------------------------------------------------------------------- pauses
+
+#[test]
+fn while_the_program_is_behind_nothing_is_read_and_the_peers_silence_says_nothing() {
+    let mut host = Host::authenticated(|config| config.heartbeat_interval = Duration::ZERO);
+    host.ready = false;
+    host.says(&text(1));
+    host.turn();
+    assert_eq!((host.heard.len(), host.endpoint.poll_timeout()), (0, None));
+    host.passes(secs(3600));
+    assert_eq!((host.turn(), &host.closed), ("wait", &None));
+    host.ready = true;
+    host.turn();
+    assert_eq!((host.heard.len(), &host.closed), (1, &None));
+    // From here on it has its whole time.
+    assert_eq!(host.endpoint.poll_timeout(), Some(host.now.mono.after(secs(5))));
+}
+
+// ------------------------------------------------------------------------------------------------------- stalls
+
+#[test]
+fn while_the_peer_takes_nothing_the_rest_waits_in_the_queue() {
+    let mut host = Host::quiet(|_| {});
+    host.room = Some(0);
+    host.send(1);
+    host.turn();
+    host.send(2);
+    host.queue.push(numbered(3)).unwrap();
+    assert_eq!((host.turn(), host.sent.len(), host.queue.is_empty()), ("wait", 1, false));
+    host.room = None;
+    assert_eq!((host.turns(), host.sent.len(), host.queue.is_empty()), ("wait", 3, true));
+}
+
+#[test]
+fn who_takes_nothing_for_the_send_timeout_is_a_slow_peer_and_who_takes_some_is_not() {
+    let mut host = Host::quiet(|config| config.send_timeout = secs(30));
+    host.room = Some(0);
+    host.send(1);
+    host.turn();
+    host.passes(secs(29));
+    host.room = Some(1);
+    assert_eq!((host.turns(), &host.closed), ("wait", &None));
+    host.passes(secs(29));
+    assert_eq!((host.turns(), &host.closed), ("wait", &None));
+    assert_eq!(host.endpoint.poll_timeout(), Some(host.now.mono.after(secs(1))));
+    host.passes(secs(1));
+    host.turns();
+    assert_eq!(host.closed, Some(CloseReason::SlowPeer));
+}
+
+#[test]
+fn without_a_send_timeout_a_peer_may_take_nothing_for_ever_and_never_more_than_its_bound_waits() {
+    let mut host = Host::authenticated(|config| {
+        (config.send_timeout, config.idle_timeout) = (Duration::ZERO, Duration::ZERO);
+        config.max_turn_bytes = 10_000;
+        config.max_message_size = 10_000;
+    });
+    host.room = Some(0);
+    host.send(1);
+    let mut most = 0;
+    // A ping and a `heartbeat` each second.
+    for _ in 0..100_000 {
+        host.passes(secs(1));
+        host.turns();
+        most = most.max(host.batch.iter().sum());
+        if host.closed.is_some() {
+            break;
+        }
+    }
+    assert_eq!(host.closed, Some(CloseReason::SlowPeer));
+    assert!((100_000..160_000).contains(&most), "{most}");
+}
+
+#[test]
+fn a_transport_without_room_makes_a_slow_peer() {
+    let mut host = Host::quiet(|_| {});
+    host.endpoint.begin_turn(host.now);
+    host.endpoint.handle_overflow();
+    host.turns();
+    assert_eq!(host.closed, Some(CloseReason::SlowPeer));
+}
+
+// ------------------------------------------------------------------------------------------------------- closing
+
+#[test]
+fn what_was_sent_before_a_close_leaves_before_the_last_word_and_what_the_peer_says_meanwhile_is_not_told() {
+    let mut host = Host::quiet(|config| config.max_turn_bytes = 100);
+    (0..10).for_each(|number| host.send(number));
+    host.queue.push(numbered(10)).unwrap();
+    host.endpoint.close(CloseReason::Local, host.now);
+    assert_eq!(host.endpoint.send(numbered(11)), Err(SendError::Closed));
+    host.says(&text(100));
+    let took = host.until_done();
+    assert_eq!(host.texts(), (0..=10).map(text).collect::<Vec<_>>());
+    assert!(matches!(host.sent.last(), Some(Frame::Close(Some(close))) if close.code == 1000));
+    assert_eq!((host.closed, host.heard), (Some(CloseReason::Local), vec![]));
+    assert_eq!(took, secs(1), "the peer has a second for its end");
+}
+
+#[test]
+fn a_peer_that_ends_its_direction_too_is_not_waited_for() {
+    let mut host = Host::quiet(|_| {});
+    host.endpoint.close(CloseReason::Local, host.now);
+    host.turn();
+    assert_eq!(host.did[host.did.len() - 2..], ["shutdown", "wait"]);
+    host.endpoint.handle_shut_down();
+    assert_eq!(host.turn(), "done");
+}
+
+/// Takes a byte each `pause`, and after `bytes` of them nothing. Says how long it took until it was over.
+fn close_with_a_slow_peer(
+    mut host: Host,
+    reason: CloseReason,
+    pause: Duration,
+    bytes: usize,
+) -> (Host, Duration) {
+    host.room = Some(0);
+    (0..4).for_each(|number| host.send(number));
+    host.turn();
+    host.endpoint.close(reason, host.now);
+    let began = host.now.mono;
+    for _ in 0..bytes {
+        host.turns();
+        host.passes(pause);
+        host.room = Some(1);
+    }
+    host.until_done();
+    let took = host.now.mono.since(began);
+    (host, took)
+}
+
+#[test]
+fn a_close_waits_for_as_long_as_the_peer_takes_some_at_least_once_in_a_send_timeout() {
+    // (send_timeout, reason, how slow it is, how many bytes it takes, how long that takes)
+    let all = 4 * 9 + 2 + 2 + "the line has done its work".len();
+    let table = [
+        (secs(30), CloseReason::Local, secs(29), 20, 20 * secs(29) + secs(30)),
+        (secs(2), CloseReason::Local, millis(1_900), 20, 20 * millis(1_900) + secs(2)),
+        (secs(30), CloseReason::ShuttingDown, millis(900), 20, 20 * millis(900) + secs(1)),
+        // Where the send timeout is off, it is the default.
+        (Duration::ZERO, CloseReason::Local, secs(29), 20, 20 * secs(29) + secs(30)),
+        (Duration::ZERO, CloseReason::ShuttingDown, millis(900), 20, 20 * millis(900) + secs(1)),
+        // All of it, and then a second for the peer's end.
+        (secs(30), CloseReason::Local, secs(29), 4 * all, 4 * all as u32 * secs(29) + secs(1)),
+    ];
+    for (send_timeout, reason, pause, bytes, expected) in table {
+        let host = Host::quiet(|config| config.send_timeout = send_timeout);
+        let (host, took) = close_with_a_slow_peer(host, reason.clone(), pause, bytes);
+        assert_eq!(host.closed, Some(reason), "{send_timeout:?} {pause:?} {bytes}");
+        match bytes < all {
+            // The last word, which says that it was closed, has a second of its own.
+            true => assert_eq!(took, expected + secs(1), "{send_timeout:?} {pause:?} {bytes}"),
+            false => assert!(host.batch.is_empty() && host.has_said_goodbye(), "{:?}", host.batch),
+        }
+    }
+}
+
+#[test]
+fn any_other_end_has_a_second_in_all_for_the_last_words_and_the_peers_end() {
+    for blocked in [false, true] {
+        let mut host = Host::quiet(|_| {});
+        if blocked {
+            host.room = Some(0);
+        }
+        host.endpoint.close(CloseReason::Replaced, host.now);
+        assert_eq!((host.until_done(), &host.closed), (secs(1), &Some(CloseReason::Replaced)), "{blocked}");
+        assert!(host.has_said_goodbye());
+    }
+}
+
+#[test]
+fn a_close_that_takes_its_time_is_hurried_by_a_shutdown_and_cut_short_by_any_other_end() {
+    for (second, expected) in [
+        (CloseReason::Local, secs(30)),
+        (CloseReason::ShuttingDown, secs(1)),
+        (CloseReason::Replaced, secs(1)),
+        (CloseReason::SlowPeer, secs(1)),
+    ] {
+        // While messages wait to be handed over, and when all were.
+        for room in [0, 9] {
+            let mut host = Host::quiet(|_| {});
+            host.room = Some(room);
+            host.send(1);
+            host.endpoint.close(CloseReason::Local, host.now);
+            if room == 0 {
+                host.room = Some(0);
+                host.send_is_blocked();
+            }
+            host.turns();
+            host.endpoint.close(second.clone(), host.now);
+            assert_eq!(host.until_done(), expected, "{second} with room for {room}");
+        }
+    }
+}
+
+impl Host {
+    /// One more message cannot be handed over, since the one before it has not left.
+    fn send_is_blocked(&mut self) {
+        self.queue.push(numbered(2)).unwrap();
+    }
+}
+
+#[test]
+fn who_is_not_authenticated_is_closed_at_once() {
+    let mut host = Host::stranger(|_| {});
+    assert_eq!(host.endpoint.send(numbered(1)), Err(SendError::NotAuthenticated));
+    host.endpoint.close(CloseReason::Local, host.now);
+    host.turn();
+    assert_eq!(host.closed, Some(CloseReason::Local));
+    assert_eq!(host.endpoint.send(numbered(1)), Err(SendError::Closed));
+}
+
+#[test]
+fn two_sides_that_close_read_one_another_though_their_programs_are_behind() {
+    let mut host = Host::quiet(|_| {});
+    host.ready = false;
+    host.room = Some(0);
+    host.send(1);
+    host.turn();
+    host.endpoint.close(CloseReason::Local, host.now);
+    (0..10).for_each(|number| host.says(&text(number)));
+    host.turn();
+    assert!(host.incoming.is_empty() && host.heard.is_empty());
+    // And when the last word is handed over, but has not left; a long message is no reason to stop.
+    host.room = Some(9);
+    host.turns();
+    assert_eq!(host.closed, Some(CloseReason::Local));
+    let mut limits = Vec::new();
+    host.endpoint.begin_turn(host.now);
+    while let action @ (Action::Read { .. } | Action::Program | Action::Flush) = host.endpoint.poll_action() {
+        match action {
+            Action::Read { limit, heard } => {
+                limits.push((limit, heard));
+                host.endpoint.handle_incoming(Incoming::Nothing);
+            }
+            Action::Flush => host.endpoint.handle_flush_blocked(host.written),
+            _ => {}
+        }
+    }
+    assert_eq!(limits, [(1 << 20, false)]);
+}
+
+// ------------------------------------------------------------------------------------------------ the other ends
+
+#[test]
+fn what_a_peer_said_before_its_line_broke_is_still_heard_and_what_never_left_is_handed_back() {
+    let mut host = Host::quiet(|config| config.max_turn_frames = 2);
+    (0..5).for_each(|number| host.says(&text(number)));
+    (0..3).for_each(|number| host.send(number));
+    host.broken = true;
+    assert_eq!(host.until_done(), Duration::ZERO);
+    assert_eq!((host.heard.len(), host.closed), (5, Some(CloseReason::Lost)));
+    // The first was given to the transport, which found out by it.
+    assert_eq!(host.endpoint.take_unsent(), [numbered(1), numbered(2)]);
+}
+
+#[test]
+fn a_close_of_a_line_that_is_broken_waits_for_nobody() {
+    let mut host = Host::quiet(|_| {});
+    host.room = Some(0);
+    host.send(1);
+    host.turn();
+    host.send(2);
+    host.endpoint.close(CloseReason::Local, host.now);
+    host.broken = true;
+    assert_eq!((host.until_done(), &host.closed), (Duration::ZERO, &Some(CloseReason::Local)));
+    assert_eq!(host.endpoint.take_unsent(), [numbered(2)]);
+}
+
+#[test]
+fn after_a_violation_or_the_end_of_the_transport_nothing_is_read() {
+    for incoming in [Incoming::Violation(Violation::WebSocket), Incoming::Ended] {
+        let mut host = Host::quiet(|_| {});
+        host.incoming.push_back(incoming.clone());
+        host.says(&text(1));
+        host.until_done();
+        let expected = match incoming {
+            Incoming::Violation(violation) => CloseReason::Violation(violation),
+            _ => CloseReason::Lost,
+        };
+        assert_eq!((host.closed, host.incoming.len()), (Some(expected), 1));
+    }
+}
+
+#[test]
+fn a_client_that_is_refused_hears_why() {
+    let mut host = Host::stranger(|_| {});
+    host.says(&authenticate(client_wallet(), WALL));
+    host.endpoint.begin_turn(host.now);
+    let ticket = loop {
+        match host.endpoint.poll_action() {
+            Action::Read { .. } => {
+                let incoming = host.incoming.pop_front().unwrap_or(Incoming::Nothing);
+                host.endpoint.handle_incoming(incoming);
+            }
+            Action::Event(Event::AdmissionRequested { ticket }) => break ticket,
+            other => panic!("{other:?}"),
+        }
+    };
+    // Not in this turn: policy takes its time.
+    host.turn();
+    host.endpoint.decide(ticket, Err(Refusal::NotWhitelisted), host.now).unwrap();
+    assert_eq!(host.until_done(), secs(1));
+    assert_eq!(host.texts(), ["HTTP/1.1 403 Forbidden\r\n\r\n"]);
+    assert_eq!(host.closed, Some(CloseReason::Refused(Refusal::NotWhitelisted)));
+}
+
+// ------------------------------------------------------------------------------------------------------ the queue
+
+#[test]
+fn one_message_always_fits_and_no_more_than_the_bound_waits() {
+    let mut config = Config::server(server_wallet().clone());
+    config.max_send_queue = 0;
+    let mut queue = SendQueue::new(&config);
+    queue.push(numbered(1)).unwrap();
+    assert_eq!(queue.push(numbered(2)), Err(SendError::Full { limit: 0 }));
+    config.max_send_queue = 2 * (64 + text(1).len());
+    let mut queue = SendQueue::new(&config);
+    queue.push(numbered(1)).unwrap();
+    queue.push(numbered(2)).unwrap();
+    assert_eq!(queue.used(), config.max_send_queue);
+    assert_eq!(queue.push(numbered(3)), Err(SendError::Full { limit: config.max_send_queue }));
+    assert_eq!(queue.take_unsent(), [numbered(1), numbered(2)]);
+    assert_eq!(queue.push(numbered(4)), Err(SendError::Closed));
+}
+
+#[test]
+fn what_cannot_be_sent_is_refused_when_it_is_queued() {
+    let mut host = Host::quiet(|config| config.max_message_size = 100);
+    let long = Message::parse(format!(r#"{{"fill":"{}"}}"#, "x".repeat(100))).unwrap();
+    let size = long.as_str().len();
+    assert_eq!(host.endpoint.send(long), Err(SendError::TooLarge { size, limit: 100 }));
+    let reserved = Message::parse(r#"{"type":"heartbeat"}"#).unwrap();
+    assert!(matches!(host.endpoint.send(reserved), Err(SendError::Invalid(_))));
+}
+
+// ------------------------------------------------------------------------------------------------ for all inputs
+
+#[derive(Debug, Clone)]
+enum Step {
+    Says(Incoming),
+    Sends(u8),
+    Queues(u8),
+    Passes(u16),
+    Room(Option<u8>),
+    Ready(bool),
+    Closes(CloseReason),
+    Breaks,
+    Ends,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let said = prop_oneof![
+        Just(Incoming::Frame(Frame::Text(text(1).into()))),
+        Just(Incoming::Frame(Frame::Pong(Default::default()))),
+        Just(Incoming::Frame(Frame::Close(None))),
+        Just(Incoming::Enough),
+        Just(Incoming::Violation(Violation::NotUtf8)),
+        Just(Incoming::Ended),
+    ];
+    let reason =
+        prop_oneof![Just(CloseReason::Local), Just(CloseReason::ShuttingDown), Just(CloseReason::Replaced)];
+    prop_oneof![
+        4 => said.prop_map(Step::Says),
+        8 => any::<u8>().prop_map(Step::Sends),
+        8 => any::<u8>().prop_map(Step::Queues),
+        8 => any::<u16>().prop_map(Step::Passes),
+        8 => proptest::option::of(any::<u8>()).prop_map(Step::Room),
+        2 => any::<bool>().prop_map(Step::Ready),
+        1 => reason.prop_map(Step::Closes),
+        1 => Just(Step::Breaks),
+        1 => Just(Step::Ends),
+    ]
+}
+
+fn live(steps: &[Step]) -> Host {
+    let mut host = Host::authenticated(|config| {
+        (config.max_turn_frames, config.max_turn_bytes) = (2, 300);
+        config.max_send_queue = 1_000;
+    });
+    for step in steps {
+        match step {
+            Step::Says(incoming) => host.incoming.push_back(incoming.clone()),
+            Step::Sends(number) => drop(host.endpoint.send(numbered((*number).into()))),
+            Step::Queues(number) => drop(host.queue.push(numbered((*number).into()))),
+            Step::Passes(time) => host.passes(millis((*time).into())),
+            Step::Room(room) => host.room = room.map(usize::from),
+            Step::Ready(ready) => host.ready = *ready,
+            Step::Closes(reason) => host.endpoint.close(reason.clone(), host.now),
+            Step::Breaks => host.broken = true,
+            Step::Ends => host.incoming.push_back(Incoming::Ended),
+        }
+        let end = host.turns();
+        if end == "wait" {
+            let due = host.endpoint.poll_timeout();
+            assert!(due.is_none_or(|due| due > host.now.mono), "it spins: {due:?} at {:?}", host.now.mono);
+        }
+    }
+    host
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_it_never_spins_and_a_close_ends_it_in_bounded_time(steps in proptest::collection::vec(step(), 0..60)) {
+        let mut host = live(&steps);
+        host.endpoint.close(CloseReason::Local, host.now);
+        host.room = Some(0);
+        // A stall, and the peer's end; or the idle time-out.
+        prop_assert!(host.until_done() <= secs(40));
+        prop_assert!(host.closed.is_some());
+    }
+
+    #[test]
+    fn the_same_inputs_give_the_same_outputs(steps in proptest::collection::vec(step(), 0..40)) {
+        let (one, other) = (live(&steps), live(&steps));
+        prop_assert_eq!(one.did, other.did);
+        prop_assert_eq!(one.heard, other.heard);
+        prop_assert_eq!(one.endpoint.poll_timeout(), other.endpoint.poll_timeout());
+    }
+}
