@@ -51,7 +51,7 @@ pub struct Config {
     pub max_send_queue: usize,
     /// Of an [`Endpoint`](crate::Endpoint): how long the other side may take nothing of what is sent to it. Default 30 s.
     pub send_timeout: Duration,
-    /// Of an [`Endpoint`](crate::Endpoint): how many frames it reads in one turn. Default 128.
+    /// Of an [`Endpoint`](crate::Endpoint): how many frames it reads in one turn, and one at least. Default 128.
     pub max_turn_frames: usize,
     /// Of an [`Endpoint`](crate::Endpoint): how many bytes of messages it sends in one turn, and one message more. Default
     /// 256 KiB.

@@ -247,6 +247,15 @@ fn a_transport_that_has_read_enough_gets_another_turn() {
 }
 
 #[test]
+fn a_peer_of_which_something_waits_to_be_read_is_not_judged() {
+    let mut host = Host::authenticated(|_| {});
+    host.incoming.push_back(Incoming::Enough);
+    host.says(&text(1));
+    host.passes(secs(5));
+    assert_eq!((host.turns(), host.heard.len(), host.closed), ("wait", 1, None));
+}
+
+#[test]
 fn sending_is_bounded_in_bytes_and_another_turn_follows() {
     // Each counts 64 bytes and its own.
     let mut host = Host::quiet(|config| config.max_turn_bytes = 200);
@@ -381,6 +390,17 @@ fn what_was_sent_before_a_close_leaves_before_the_last_word_and_what_the_peer_sa
     assert!(matches!(host.sent.last(), Some(Frame::Close(Some(close))) if close.code == 1000));
     assert_eq!((host.closed, host.heard), (Some(CloseReason::Local), vec![]));
     assert_eq!(took, secs(1), "the peer has a second for its end");
+}
+
+#[test]
+fn a_close_goes_on_wherever_the_last_message_falls_in_a_turn() {
+    for max_turn_bytes in 0..300 {
+        let mut host = Host::quiet(|config| config.max_turn_bytes = max_turn_bytes);
+        (0..3).for_each(|number| host.send(number));
+        host.queue.push(numbered(3)).unwrap();
+        host.endpoint.close(CloseReason::Local, host.now);
+        assert_eq!((host.until_done(), host.texts().len()), (secs(1), 4), "{max_turn_bytes}");
+    }
 }
 
 #[test]

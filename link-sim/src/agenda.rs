@@ -34,8 +34,6 @@ pub(crate) enum Due {
     Timer(End),
     /// The application may take what waits for it.
     Application(Process),
-    /// A socket was lingered with for long enough.
-    Linger(End),
     /// The application's check has made up its mind.
     Verdict { server: usize, wire: WireId, admitted: bool },
     /// A replaced connection notices.

@@ -96,6 +96,18 @@ canaries! {
     LosesTickets = "loses-tickets" breaks EverybodyIsHeard,
     /// Cannot bear a peer that says `null`.
     TripsOverNull = "trips-over-null" breaks NothingPanics,
+    /// Ends a transport when its connection ends, whatever has yet to leave.
+    CutsTheTailOff = "cuts-the-tail-off" breaks TailsArrive,
+    /// Takes every look at a peer for a sign that it has taken something.
+    CountsWhatNobodyTook = "counts-what-nobody-took" breaks StuckPeersGoInTime,
+    /// Never looks at the deadline of a transport whose connection has ended.
+    LingersOn = "lingers-on" breaks EndsComeInTime,
+    /// Reads on though the application is behind.
+    ReadsOn = "reads-on" breaks MemoryIsBounded,
+    /// Says nothing of it when it stops reading.
+    ForgetsThePause = "forgets-the-pause" breaks ResponsivePeersLive,
+    /// Tells nobody that a connection is to end.
+    HearsNoEviction = "hears-no-eviction" breaks CausesHaveEndings,
     /// Closes a session after a few seconds.
     ClosesForNoReason = "closes-for-no-reason" breaks QuietSessionsLast,
 }

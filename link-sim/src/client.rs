@@ -11,8 +11,8 @@ use crate::{
     canary::Canary,
     clock::Clock,
     env::Env,
+    host::Host,
     inbox::{Inbox, Told},
-    line::{Limits, Line},
     network::{End, Holder, Side, WireId},
     oracle::ReconnectBook,
     plan::ClientPlan,
@@ -27,7 +27,7 @@ pub(crate) struct Client {
     pub(crate) server: usize,
     application: Box<dyn Application>,
     connect_timeout: Duration,
-    limits: Limits,
+    event_capacity: usize,
     reconnect: Reconnect,
     book: ReconnectBook,
     phase: Phase,
@@ -46,18 +46,13 @@ enum Phase {
 }
 
 struct Session {
-    line: Line,
+    host: Host,
     peer: Option<Address>,
     ended: Option<CloseReason>,
 }
 
 impl Client {
     pub(crate) fn new(number: usize, plan: ClientPlan, clock: Clock, seed: u64) -> Self {
-        let limits = Limits {
-            max_send_queue: plan.max_send_queue,
-            send_timeout: plan.send_timeout,
-            event_capacity: plan.event_capacity.max(1),
-        };
         Self {
             number,
             clock,
@@ -66,7 +61,7 @@ impl Client {
             server: plan.server,
             application: plan.application,
             connect_timeout: plan.connect_timeout,
-            limits,
+            event_capacity: plan.event_capacity.max(1),
             reconnect: Reconnect::new(plan.reconnect, seed),
             book: ReconnectBook::new(plan.reconnect),
             phase: Phase::Idle,
@@ -93,9 +88,9 @@ impl Client {
         self.policy.max_delay
     }
 
-    pub(crate) fn line(&self) -> Option<&Line> {
+    pub(crate) fn host(&self) -> Option<&Host> {
         match &self.phase {
-            Phase::Open(session) => Some(&session.line),
+            Phase::Open(session) => Some(&session.host),
             _ => None,
         }
     }
@@ -113,7 +108,7 @@ impl Client {
     }
 
     pub(crate) fn has_session(&self) -> bool {
-        self.line().is_some_and(Line::is_authenticated)
+        self.host().is_some_and(Host::is_authenticated)
     }
 
     pub(crate) fn has_given_up(&self, env: &Env<'_>) -> bool {
@@ -197,35 +192,29 @@ impl Client {
         self.book.opened(self.number, opened, &mut env.oracle);
         env.marks.reach_if(opened.wall != now.wall, Mark::SignedAhead);
         let end = End { wire, side: Side::Client };
-        let line = Line::client(end, self.process(), self.config.clone(), self.limits, opened);
-        self.phase = Phase::Open(Box::new(Session { line, peer: None, ended: None }));
+        let host =
+            Host::new(end, self.process(), self.config.clone(), self.event_capacity, opened, env.canary);
+        self.phase = Phase::Open(Box::new(Session { host, peer: None, ended: None }));
         self.wake(env);
     }
 
     pub(crate) fn timer_fired(&mut self, env: &mut Env<'_>) {
         if let Phase::Open(session) = &mut self.phase {
-            session.line.timer_fired(&self.clock, env);
-        }
-        self.wake(env);
-    }
-
-    pub(crate) fn linger_is_over(&mut self, env: &mut Env<'_>) {
-        if let Phase::Open(session) = &mut self.phase {
-            session.line.linger_is_over();
+            session.host.timer_fired(env);
         }
         self.wake(env);
     }
 
     /// Whether its connection is on this wire.
     pub(crate) fn is_on(&self, wire: WireId) -> bool {
-        self.line().is_some_and(|line| line.end.wire == wire)
+        self.host().is_some_and(|host| host.end.wire == wire)
     }
 
     /// Gives its connection a turn, and another one for as long as something comes of it.
     pub(crate) fn wake(&mut self, env: &mut Env<'_>) {
         loop {
             let Phase::Open(session) = &mut self.phase else { return };
-            let events = session.line.turn(&self.clock, &self.inbox, env);
+            let events = session.host.turn(&self.clock, &self.inbox, env);
             let mut again = !events.is_empty();
             for event in events {
                 self.attend(event, env);
@@ -245,22 +234,22 @@ impl Client {
                 let now = self.clock.now(env.now);
                 self.reconnect.authenticated(now);
                 self.book.authenticated(now);
-                if let Holder::Server(server) = env.network.holder(session.line.end.other()) {
+                if let Holder::Server(server) = env.network.holder(session.host.end.other()) {
                     let other = env.is_not(Process::Server(server), address);
                     env.marks.reach_if(other, Mark::ClientDeceived);
                 }
                 session.peer = Some(address);
-                self.inbox.push(&mut session.line, Told::Authenticated(address));
+                self.inbox.push(&mut session.host, Told::Authenticated(address));
             }
             Event::Message(message) => {
                 if let Some(peer) = session.peer {
-                    self.inbox.push(&mut session.line, Told::Message(peer, message));
+                    self.inbox.push(&mut session.host, Told::Message(peer, message));
                 }
             }
             Event::Closed { reason } => {
                 session.ended = Some(reason.clone());
                 if let Some(peer) = session.peer {
-                    self.inbox.push(&mut session.line, Told::Disconnected(peer, reason));
+                    self.inbox.push(&mut session.host, Told::Disconnected(peer, reason));
                 }
             }
             _ => {}
@@ -274,7 +263,7 @@ impl Client {
         while let Some((wire, told)) = self.inbox.next(process, env) {
             let end = End { wire, side: Side::Client };
             if let Phase::Open(session) = &mut self.phase {
-                session.line.note_taken();
+                session.host.note_taken();
             }
             something = true;
             match &told {
@@ -289,13 +278,12 @@ impl Client {
             });
         }
         something
-            || (!self.inbox.is_full(self.limits.event_capacity)
-                && self.line().is_some_and(Line::wants_to_read))
+            || (!self.inbox.is_full(self.event_capacity) && self.host().is_some_and(Host::wants_to_read))
     }
 
     fn settle(&mut self, env: &mut Env<'_>) {
         let Phase::Open(session) = &self.phase else { return };
-        if !session.line.is_over() {
+        if !session.host.is_over() {
             if env.is_planted(Canary::DialsTwice) && session.ended.is_some() {
                 let now = self.clock.now(env.now);
                 self.book.dialled(self.number, now, &mut env.oracle);
@@ -303,7 +291,7 @@ impl Client {
             return;
         }
         let Phase::Open(session) = core::mem::replace(&mut self.phase, Phase::Idle) else { return };
-        let end = session.line.end;
+        let end = session.host.end;
         env.oracle.settle(end);
         env.release(end);
         let reason = session.ended.unwrap_or(CloseReason::Lost);
@@ -318,7 +306,7 @@ impl Client {
 
     fn consult(&mut self, env: &mut Env<'_>, ask: impl FnOnce(&mut dyn Application, &mut Desk<'_, '_>)) {
         let peer = match &self.phase {
-            Phase::Open(session) if session.line.is_authenticated() => session.peer,
+            Phase::Open(session) if session.host.is_authenticated() => session.peer,
             _ => None,
         };
         let mut desk = Desk {
@@ -338,14 +326,14 @@ impl Client {
         match wish {
             Wish::Send(_, message) | Wish::Broadcast(message) => {
                 if let Phase::Open(session) = &mut self.phase
-                    && session.line.is_authenticated()
+                    && session.host.is_authenticated()
                 {
-                    session.line.queue(message, env);
+                    session.host.queue(message, env);
                 }
             }
             Wish::Close(_) => {
                 if let Phase::Open(session) = &mut self.phase {
-                    session.line.leave(CloseReason::Local, &self.clock, env);
+                    session.host.close(CloseReason::Local, &self.clock, env);
                 }
             }
             Wish::Disconnect => self.disconnect(env),
@@ -370,8 +358,8 @@ impl Client {
                 }
             }
             Phase::Open(session) => {
-                env.marks.reach_if(!session.line.is_authenticated(), Mark::DisconnectedInHandshake);
-                session.line.leave(CloseReason::Local, &self.clock, env);
+                env.marks.reach_if(!session.host.is_authenticated(), Mark::DisconnectedInHandshake);
+                session.host.close(CloseReason::Local, &self.clock, env);
             }
         }
     }
@@ -390,7 +378,7 @@ impl Client {
         self.dead = true;
         self.inbox.clear();
         match core::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Open(session) => Some(session.line.end),
+            Phase::Open(session) => Some(session.host.end),
             _ => None,
         }
     }
@@ -408,8 +396,8 @@ impl Client {
     }
 
     pub(crate) fn audit(&self, env: &mut Env<'_>) {
-        if let Some(line) = self.line() {
-            line.audit(&self.clock, env);
+        if let Some(host) = self.host() {
+            host.audit(&self.clock, env);
         }
     }
 }

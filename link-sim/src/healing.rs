@@ -9,12 +9,13 @@ use crate::{
     agenda::{Due, Process},
     clock::Moment,
     env::LATENESS,
-    line::LINGER,
     network::{Cut, End, Holder, Side, WireId},
     oracle::Invariant,
     world::World,
 };
 
+/// How long the end of a transport may take once the last word has left.
+const LINGER: Duration = Duration::from_secs(1);
 /// How often somebody looks after those who gave up.
 const OPERATOR: Duration = Duration::from_millis(400);
 /// For how long the last words of the faults may be heard.
@@ -273,8 +274,8 @@ impl World<'_> {
             .iter()
             .enumerate()
             .filter_map(|(at, client)| {
-                let line = client.line().filter(|line| line.is_authenticated())?;
-                Some((at, line.end.wire))
+                let host = client.host().filter(|host| host.is_authenticated())?;
+                Some((at, host.end.wire))
             })
             .collect()
     }
@@ -292,7 +293,7 @@ impl World<'_> {
         // A beat of either side makes the other one answer.
         let beats = beats.into_iter().filter(|beat| !beat.is_zero()).min().unwrap_or_default();
         let silent = |wire: WireId| self.env.network.wire(wire).is_none_or(crate::network::Wire::is_silent);
-        let dead = client.line().is_some_and(|line| silent(line.end.wire));
+        let dead = client.host().is_some_and(|host| silent(host.end.wire));
         lives(&client.config, beats) && lives(&server.config, beats) && !dead
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     agenda::{Due, Process},
     clock::Moment,
     env::Env,
-    line::Line,
+    host::Host,
     network::WireId,
     plan::Fault,
 };
@@ -31,12 +31,12 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn push(&mut self, line: &mut Line, told: Told) {
-        line.untold = line.untold.saturating_add(1);
+    pub(crate) fn push(&mut self, host: &mut Host, told: Told) {
+        host.untold = host.untold.saturating_add(1);
         if let Told::Message(..) = told {
             self.messages = self.messages.saturating_add(1);
         }
-        self.waiting.push_back((line.end.wire, told));
+        self.waiting.push_back((host.end.wire, told));
     }
 
     /// What the application takes next, if it takes anything now.

@@ -116,6 +116,8 @@ struct Pipe {
     dead: bool,
     /// Its end was sent.
     finished: bool,
+    /// Its end is a reset.
+    reset: bool,
     /// A writer was turned away.
     writer_waits: bool,
 }
@@ -130,6 +132,7 @@ impl Pipe {
             stalled_until: None,
             dead: false,
             finished: false,
+            reset: false,
             writer_waits: false,
         }
     }
@@ -317,6 +320,14 @@ impl Network {
         self.wires.get(&at.wire).is_some_and(|wire| !wire.peek_pipe_to(at.side).arrived.is_empty())
     }
 
+    /// Whether a reset has arrived, so that writing fails, though what came before it can still be read.
+    pub(crate) fn is_reset(&self, at: End) -> bool {
+        self.wires.get(&at.wire).is_some_and(|wire| {
+            let pipe = wire.peek_pipe_to(at.side);
+            pipe.reset && pipe.under_way.is_empty()
+        })
+    }
+
     /// Whether a frame that was there before this moment waits to be read.
     pub(crate) fn has_unread_frame_before(&self, at: End, now: Moment) -> bool {
         self.wires.get(&at.wire).is_some_and(|wire| {
@@ -375,6 +386,7 @@ impl Network {
                 Cut::Fin | Cut::Reset => {
                     if cut == Cut::Reset {
                         pipe.lose_what_is_under_way();
+                        pipe.reset = true;
                     }
                     pipe.stalled_until = None;
                     // What a dead pipe has swallowed, nobody was told. And a reset comes even after an end.

@@ -72,8 +72,8 @@ faults! {
     SharedWallets,
     /// All clients dial at once.
     Crowd,
-    /// Several inputs are handled before the outputs are looked at.
-    DrainLate,
+    /// Transports read a little at a time.
+    ReadInBits,
     /// Applications disconnect, and servers close connections.
     Leave,
     /// Applications send long messages, and too many.
@@ -136,6 +136,15 @@ impl Faults {
     }
 }
 
+/// With bounds that a world comes near to.
+fn hosted(mut config: Config) -> Config {
+    config.max_send_queue = 64 << 10;
+    config.send_timeout = Duration::from_secs(5);
+    config.max_turn_frames = 32;
+    config.max_turn_bytes = 16 << 10;
+    config
+}
+
 /// A server of a world.
 #[allow(missing_debug_implementations, reason = "an application need not have one")]
 pub struct ServerPlan {
@@ -145,10 +154,6 @@ pub struct ServerPlan {
     pub admission: AdmissionConfig,
     /// What runs on it. Lost when the server dies? No: the application is the test's, and sees all its lives.
     pub application: Box<dyn Application>,
-    /// How many bytes may wait for one client.
-    pub max_send_queue: usize,
-    /// How long a client may take nothing.
-    pub send_timeout: Duration,
     /// How many messages may wait for the application before its peers are not read any more.
     pub event_capacity: usize,
 }
@@ -157,11 +162,9 @@ impl ServerPlan {
     /// A server with all defaults.
     pub fn new(wallet: Wallet, application: impl Application + 'static) -> Self {
         Self {
-            config: Config::server(wallet),
+            config: hosted(Config::server(wallet)),
             admission: AdmissionConfig::default(),
             application: Box::new(application),
-            max_send_queue: 64 << 10,
-            send_timeout: Duration::from_secs(5),
             event_capacity: 64,
         }
     }
@@ -180,10 +183,6 @@ pub struct ClientPlan {
     pub application: Box<dyn Application>,
     /// How long a dial may take.
     pub connect_timeout: Duration,
-    /// How many bytes may wait for the server.
-    pub max_send_queue: usize,
-    /// How long the server may take nothing.
-    pub send_timeout: Duration,
     /// How many messages may wait for the application before the server is not read any more.
     pub event_capacity: usize,
 }
@@ -192,13 +191,11 @@ impl ClientPlan {
     /// A client of the first server, with all defaults.
     pub fn new(wallet: Wallet, application: impl Application + 'static) -> Self {
         Self {
-            config: Config::client(wallet),
+            config: hosted(Config::client(wallet)),
             reconnect: ReconnectPolicy::default(),
             server: 0,
             application: Box::new(application),
             connect_timeout: Duration::from_secs(4),
-            max_send_queue: 64 << 10,
-            send_timeout: Duration::from_secs(5),
             event_capacity: 64,
         }
     }
@@ -331,9 +328,9 @@ fn drawn_server(number: usize, clients: &[usize], faults: Faults, choices: &mut 
         plan.admission.max_unauthenticated_per_ip = choices.one_of([1024, 1, 2]);
         plan.admission.max_remembered_proofs = choices.one_of([1 << 18, 1, 2, 4]);
         plan.config.max_message_size = choices.one_of([1 << 20, 400, 2_000]);
-        plan.max_send_queue = choices.one_of([64 << 10, 2_000, 8_000]);
+        plan.config.max_send_queue = choices.one_of([64 << 10, 2_000, 8_000]);
     }
-    plan.send_timeout = choices.one_of([secs(5), secs(2)]);
+    plan.config.send_timeout = choices.one_of([secs(5), secs(2)]);
     plan.event_capacity = choices.one_of([64, 1, 2, 4]);
     plan
 }
@@ -348,7 +345,7 @@ fn drawn_client(number: usize, server: usize, faults: Faults, choices: &mut Choi
     }
     if faults.has(Fault::TightLimits) {
         plan.config.max_message_size = choices.one_of([1 << 20, 400, 2_000]);
-        plan.max_send_queue = choices.one_of([64 << 10, 2_000, 8_000]);
+        plan.config.max_send_queue = choices.one_of([64 << 10, 2_000, 8_000]);
     }
     plan.reconnect.max_attempts = choices.one_of([5, 1, 2, 12, 0]);
     plan.reconnect.delay = choices.one_of([secs(1), millis(100), millis(10)]);
@@ -356,7 +353,7 @@ fn drawn_client(number: usize, server: usize, faults: Faults, choices: &mut Choi
     plan.reconnect.lasted = choices.one_of([secs(10), secs(2), millis(500)]);
     plan.reconnect.retry_refusals = choices.below(3) == 2;
     plan.connect_timeout = choices.one_of([secs(4), secs(1)]);
-    plan.send_timeout = choices.one_of([secs(5), secs(2)]);
+    plan.config.send_timeout = choices.one_of([secs(5), secs(2)]);
     plan.event_capacity = choices.one_of([64, 1, 2, 4]);
     plan
 }

@@ -140,8 +140,10 @@ marks! {
     DisconnectedInHandshake = "disconnected-in-handshake",
     /// A client signed a time ahead of its clock, to be unlike the one before.
     SignedAhead = "signed-ahead",
-    /// Several outputs of several inputs waited before somebody drained them.
-    DrainedLate = "drained-late",
+    /// A transport stopped in the middle of what was there, having read enough for one call.
+    ReadInBits = "read-in-bits",
+    /// Something was written after the peer's reset had come, and before it was read.
+    WroteIntoAReset = "wrote-into-a-reset",
     /// All clients dialled in the same instant.
     Crowd = "crowd",
 }

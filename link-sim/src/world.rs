@@ -172,7 +172,7 @@ impl<'a> World<'a> {
             Holder::Adversary | Holder::Nobody => None,
         };
         match *due {
-            Due::Writable(end) | Due::Timer(end) | Due::Linger(end) => holder(end),
+            Due::Writable(end) | Due::Timer(end) => holder(end),
             Due::Verdict { server, .. } | Due::Eviction { server, .. } => Some(Process::Server(server)),
             Due::Opened { client, .. } | Due::DialFailed { client, .. } | Due::Redial { client } => {
                 Some(Process::Client(client))
@@ -208,20 +208,6 @@ impl<'a> World<'a> {
                     if let Some(client) = self.clients.get_mut(client).filter(|client| client.is_on(end.wire))
                     {
                         client.timer_fired(&mut self.env);
-                    }
-                }
-                Holder::Adversary | Holder::Nobody => {}
-            },
-            Due::Linger(end) => match self.env.network.holder(end) {
-                Holder::Server(server) => {
-                    if let Some(server) = self.servers.get_mut(server) {
-                        server.linger_is_over(end.wire, &mut self.env);
-                    }
-                }
-                Holder::Client(client) => {
-                    if let Some(client) = self.clients.get_mut(client).filter(|client| client.is_on(end.wire))
-                    {
-                        client.linger_is_over(&mut self.env);
                     }
                 }
                 Holder::Adversary | Holder::Nobody => {}

@@ -148,6 +148,8 @@ struct Turn {
     bytes: usize,
     /// Another one is to follow soon.
     more: bool,
+    /// There is something to be read, and nothing was.
+    unread: bool,
 }
 
 /// What comes next in a turn, once there is nothing to tell and no frame to send.
@@ -177,7 +179,14 @@ impl Endpoint {
             queue: SendQueue::new(&config),
             more_queued: false,
             phase: Phase::Open,
-            turn: Turn { now: Now::default(), next: Step::Rest, frames: 0, bytes: 0, more: false },
+            turn: Turn {
+                now: Now::default(),
+                next: Step::Rest,
+                frames: 0,
+                bytes: 0,
+                more: false,
+                unread: false,
+            },
             reads_paused: false,
             readable: true,
             broken: false,
@@ -196,8 +205,8 @@ impl Endpoint {
 
     /// Begins a turn.
     pub fn begin_turn(&mut self, now: Now) {
-        let (frames, bytes) = (self.config.max_turn_frames.max(1), self.config.max_turn_bytes);
-        self.turn = Turn { now, next: Step::Read, frames, bytes, more: false };
+        let (frames, bytes) = (self.config.max_turn_frames.max(1), self.config.max_turn_bytes.max(1));
+        self.turn = Turn { now, next: Step::Read, frames, bytes, more: false, unread: false };
     }
 
     /// The next thing to do in this turn.
@@ -273,7 +282,10 @@ impl Endpoint {
                     self.connection.handle_transport_closed(now);
                 }
             }
-            Incoming::Enough => self.turn.more = true,
+            Incoming::Enough => {
+                self.turn.more = true;
+                self.turn.unread = self.turn.frames.saturating_add(1) == self.config.max_turn_frames.max(1);
+            }
             Incoming::Violation(violation) => {
                 self.readable = false;
                 self.connection.handle_violation(violation, now);
@@ -376,6 +388,11 @@ impl Endpoint {
         mem::take(&mut self.traffic)
     }
 
+    /// What waits to be sent, beside what was left in a queue that others fill.
+    pub const fn queue(&self) -> &SendQueue {
+        &self.queue
+    }
+
     /// Whether the peer does not take what it is sent.
     pub const fn is_stalled(&self) -> bool {
         self.stalled.is_some()
@@ -452,8 +469,13 @@ impl Endpoint {
     fn check_clock(&mut self) -> bool {
         let now = self.turn.now;
         let due = self.connection.poll_timeout().is_some_and(|due| due <= now.mono);
-        if due {
+        // A peer of which something waits to be read is not judged by our own delay; and soon it is read.
+        let due = due && !(self.turn.unread && self.connection.is_authenticated());
+        // Early, it does nothing; but it notices that nobody is left to decide.
+        if due || !self.connection.is_authenticated() {
             self.connection.handle_timeout(now);
+        }
+        if due {
             self.queue.release_spare_room();
         }
         self.check_patience();
@@ -465,14 +487,15 @@ impl Endpoint {
         if !self.sends() {
             return false;
         }
-        if self.turn.bytes == 0 {
-            self.turn.more |= self.more_queued || !self.queue.is_empty();
-            return false;
-        }
-        let Some(message) = self.queue.pop() else {
+        if self.queue.is_empty() {
             self.turn.more |= self.more_queued;
             return self.leave_if_all_is_sent();
-        };
+        }
+        if self.turn.bytes == 0 {
+            self.turn.more = true;
+            return false;
+        }
+        let Some(message) = self.queue.pop() else { return false };
         let size = message.as_str().len();
         self.turn.bytes = self.turn.bytes.saturating_sub(queue::cost(&message));
         // What can be wrong with it was checked when it was queued.

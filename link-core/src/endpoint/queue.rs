@@ -95,6 +95,11 @@ impl SendQueue {
         self.closed = true;
     }
 
+    /// How many messages wait.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()

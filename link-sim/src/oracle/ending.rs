@@ -119,7 +119,7 @@ impl Watched {
             let just = turning
                 .idle_due
                 .is_some_and(|due| turning.now.mono >= due && turning.now.mono.since(due) <= timeout)
-                && matches!(turning.cause, Cause::Timeout);
+                && matches!(turning.cause, Cause::Turn);
             oracle.check(Invariant::ResponsivePeersLive, just, || {
                 format!("{end} is judged idle at {:?}, due {:?}", turning.now.mono, turning.idle_due)
             });
@@ -132,14 +132,18 @@ impl Watched {
     }
 
     fn is_just(&self, reason: &CloseReason, turning: &Turning) -> bool {
-        let Turning { cause, was_authenticated, now, .. } = turning;
+        let Turning { cause, was_authenticated, now, patience_due, .. } = turning;
         match (reason, cause) {
             (_, Cause::Close(asked)) => asked == reason,
+            (CloseReason::Local | CloseReason::ShuttingDown, Cause::Turn | Cause::Broken) => {
+                self.leaving.as_ref() == Some(reason)
+            }
+            (CloseReason::SlowPeer, Cause::Turn) => patience_due.is_some_and(|due| due <= now.mono),
             (CloseReason::Lost, cause) => matches!(cause, Cause::TransportClosed),
             (CloseReason::PeerClosed { code }, Cause::Frame(Frame::Close(close))) => {
                 *code == close.as_ref().map(|close| close.code)
             }
-            (CloseReason::AuthenticationTimeout(_), Cause::Timeout) => !was_authenticated,
+            (CloseReason::AuthenticationTimeout(_), Cause::Turn) => !was_authenticated,
             (CloseReason::Refused(refusal), Cause::Decision(verdict)) => *verdict == Err(*refusal),
             (CloseReason::Replaced, Cause::Frame(Frame::Text(text))) => {
                 self.role == Role::Client

@@ -51,17 +51,23 @@ invariants! {
     MessagesInOrder = "messages-in-order",
     /// A peer that was heard within its time is not judged idle, whatever this side did meanwhile.
     ResponsivePeersLive = "responsive-peers-live",
+    /// What was sent before a close arrives, for as long as the peer takes some of it in time.
+    TailsArrive = "tails-arrive",
+    /// A peer that takes nothing for longer than it may is gone.
+    StuckPeersGoInTime = "stuck-peers-go-in-time",
+    /// The transport of a connection that has ended is gone a second after the last word has left, or could have.
+    EndsComeInTime = "ends-come-in-time",
     /// A peer that is silent for longer than its time is gone.
     DeadPeersAreNoticed = "dead-peers-are-noticed",
     /// Every end has its cause in what came in; the wall clock is none.
     EndingsHaveCauses = "endings-have-causes",
     /// What must end a connection ends it.
     CausesHaveEndings = "causes-have-endings",
-    /// After `handle_timeout(now)` the next deadline is later than `now`, or there is none.
+    /// After a turn the next deadline is later than its time, or there is none.
     DeadlinesAdvance = "deadlines-advance",
     /// After the end there is no output and no deadline.
     NothingAfterTheEnd = "nothing-after-the-end",
-    /// One terminal event, with one end of the transport before it.
+    /// One terminal event.
     OneTerminalEvent = "one-terminal-event",
     /// Nobody dials after `disconnect`.
     NoDialAfterDisconnect = "no-dial-after-disconnect",

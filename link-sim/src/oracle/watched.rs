@@ -1,11 +1,11 @@
-//! A real `Connection` with the oracle looking over its shoulder: the same inputs and outputs, each checked.
+//! A real `Endpoint` with the oracle looking over its shoulder: the same inputs and outputs, each checked.
 
 use core::time::Duration;
 use std::sync::Arc;
 
 use link_core::{
-    Address, ByteString, CloseReason, Config, Connection, Event, Frame, Instant, Message, Misuse, Now,
-    Output, Proof, Refusal, Role, Status, Ticket, Violation,
+    Action, Address, ByteString, CloseReason, Config, Connection, Endpoint, Event, Frame, Incoming, Instant,
+    IntoMessage, Misuse, Now, Output, Proof, Refusal, Role, SendError, SendQueue, Status, Ticket, Violation,
 };
 
 use super::{
@@ -13,25 +13,30 @@ use super::{
     ending::{Claim, is_known_text},
 };
 use crate::{
-    network::{End, frame_weight},
+    network::{End, Side, frame_weight},
     sometimes::{Mark, Marks},
 };
 
-/// What a connection of link-core takes at most, in bytes, beside the messages that pass through it: itself, and what
-/// waits in its queue after one input.
+/// What a connection of link-core takes at most, in bytes, beside the messages that pass through it: itself with all that
+/// hosts it, and what waits in its queue after one input.
 pub const MEMORY_PER_CONNECTION: usize = 2048;
 
 /// What one input makes a connection say at most: a status text, a close frame, the end of the transport, the end.
 const OUTPUTS_PER_INPUT: usize = 4;
 
+/// How long the peer's end may take.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// What came in last, as far as it can be the cause of something.
 #[derive(Debug, Clone)]
 pub(super) enum Cause {
     Frame(Frame),
-    Timeout,
+    /// Nothing but a turn: the clock, a peer that took nothing for too long, the last message before a close.
+    Turn,
     Paused,
-    Resumed,
     TransportClosed,
+    /// Writing has failed.
+    Broken,
     Violation(Violation),
     Decision(Result<(), Refusal>),
     Close(CloseReason),
@@ -44,28 +49,49 @@ pub(super) struct Turning {
     pub(super) now: Now,
     pub(super) was_authenticated: bool,
     pub(super) idle_due: Option<Instant>,
+    /// When a peer that takes nothing had its time.
+    pub(super) patience_due: Option<Instant>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Watched {
-    connection: Connection,
+    endpoint: Endpoint,
     pub(super) end: End,
     pub(super) role: Role,
     pub(super) config: Arc<Config>,
     opened: Instant,
+    /// The time of the turn.
+    now: Now,
     reads_paused: bool,
+    /// In this turn something was read; or something was there to be read, and nothing was.
+    read: bool,
+    unread: bool,
     /// The proofs that came in before authentication, with the time at which they did.
     pub(super) claims: Vec<(Claim, Now)>,
     pub(super) asked: Option<Proof>,
     authenticated: Option<Address>,
     heard: Option<Instant>,
     pub(crate) ticket_dropped: bool,
+    /// It was told to close, and to send what waits first.
+    pub(super) leaving: Option<CloseReason>,
+    broken: bool,
+    /// The peer takes nothing, since then, after so many bytes.
+    stalled: Option<(Instant, u64)>,
     ending: Option<Turning>,
-    transport_ended: bool,
     told_the_end: bool,
+    ended: Option<Ended>,
     inputs: usize,
     outputs: usize,
     own_bytes: usize,
+}
+
+/// From the end of a connection to that of its transport.
+#[derive(Debug)]
+struct Ended {
+    at: Instant,
+    /// What was sent before arrives, however long the peer takes for it.
+    gracefully: bool,
+    all_left: Option<Instant>,
 }
 
 /// When `timeout` after `start` is due, rounded up to `step`: the specification's words, in other code.
@@ -81,152 +107,220 @@ fn due(start: Instant, timeout: Duration, step: Duration) -> Option<Instant> {
 }
 
 impl Watched {
-    pub(crate) fn client(end: End, config: Arc<Config>, now: Now) -> Self {
-        Self::watch(Connection::client(config.clone(), now), end, config, now)
-    }
-
-    pub(crate) fn server(end: End, config: Arc<Config>, now: Now) -> Self {
-        Self::watch(Connection::server(config.clone(), now), end, config, now)
-    }
-
-    fn watch(connection: Connection, end: End, config: Arc<Config>, now: Now) -> Self {
+    pub(crate) fn new(end: End, config: Arc<Config>, now: Now) -> Self {
+        let connection = match end.side {
+            Side::Client => Connection::client(config.clone(), now),
+            Side::Server => Connection::server(config.clone(), now),
+        };
         Self {
             role: connection.role(),
-            connection,
+            endpoint: Endpoint::new(connection),
             end,
             config,
             opened: now.mono,
+            now,
             reads_paused: false,
+            read: false,
+            unread: false,
             claims: Vec::new(),
             asked: None,
             authenticated: None,
             heard: None,
             ticket_dropped: false,
+            leaving: None,
+            broken: false,
+            stalled: None,
             ending: None,
-            transport_ended: false,
             told_the_end: false,
+            ended: None,
             inputs: 1,
             outputs: 0,
             own_bytes: 0,
         }
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.connection.is_closed()
+    pub(crate) const fn connection(&self) -> &Connection {
+        self.endpoint.connection()
     }
 
-    pub(crate) fn is_authenticated(&self) -> bool {
-        self.connection.is_authenticated()
+    pub(crate) const fn queue(&self) -> &SendQueue {
+        self.endpoint.queue()
     }
 
-    pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.connection.poll_timeout()
+    pub(crate) const fn is_stalled(&self) -> bool {
+        self.endpoint.is_stalled()
+    }
+
+    /// Whether nothing can be written any more.
+    pub(crate) const fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.endpoint.poll_timeout()
     }
 
     /// The moment on its own clock at which the oracle will have this connection gone, unless something comes.
     pub(crate) fn must_end_by(&self) -> Option<Instant> {
-        if self.connection.is_closed() {
-            None
-        } else if self.connection.is_authenticated() {
+        if let Some(ended) = &self.ended {
+            return match ended {
+                Ended { gracefully: true, all_left: None, .. } => self.patience_due(),
+                Ended { gracefully: true, all_left: Some(left), .. } => Some(left.after(LINGER)),
+                Ended { at, .. } => Some(at.after(LINGER)),
+            };
+        }
+        if self.connection().is_authenticated() {
             self.idle_due()
         } else {
             due(self.opened, self.config.auth_timeout, self.config.auth_check_interval)
         }
     }
 
+    /// The moment at which a peer that takes nothing has had its time.
+    pub(crate) fn must_lose_patience_by(&self) -> Option<Instant> {
+        if self.connection().is_closed() { None } else { self.patience_due() }
+    }
+
+    fn patience_due(&self) -> Option<Instant> {
+        let patience = match self.leaving {
+            Some(CloseReason::ShuttingDown) => LINGER,
+            _ => self.config.send_timeout,
+        };
+        self.stalled.map(|(since, _)| since.after(patience))
+    }
+
+    /// Whether what waits may stay behind: nobody closed gracefully, nothing can be written, or the peer has had its time.
+    pub(crate) fn may_cut_off(&self) -> bool {
+        let graceful = self.ended.as_ref().is_some_and(|ended| ended.gracefully);
+        !graceful || self.broken || self.patience_due().is_some_and(|due| due <= self.now.mono)
+    }
+
     fn idle_due(&self) -> Option<Instant> {
         due(self.heard?, self.config.idle_timeout, self.config.idle_check_interval)
     }
 
-    pub(crate) fn handle_frame(&mut self, frame: Frame, now: Now, oracle: &mut Oracle, marks: &mut Marks) {
-        if !self.connection.is_authenticated() && !self.connection.is_closed() {
-            self.claims.extend(Claim::read(&frame).map(|claim| (claim, now)));
+    pub(crate) fn begin_turn(&mut self, now: Now, oracle: &mut Oracle) {
+        self.now = now;
+        (self.read, self.unread) = (false, false);
+        self.input(Cause::Turn, oracle, |endpoint| endpoint.begin_turn(now));
+    }
+
+    pub(crate) fn handle_incoming(&mut self, incoming: Incoming, oracle: &mut Oracle, marks: &mut Marks) {
+        let resumed = core::mem::take(&mut self.reads_paused);
+        if resumed && self.connection().is_authenticated() {
+            self.heard = Some(self.now.mono);
         }
-        if self.connection.is_closed() {
-            marks.reach(Mark::FrameAfterTheEnd);
+        let cause = match &incoming {
+            Incoming::Frame(frame) => {
+                self.read = true;
+                self.note_frame(frame, marks);
+                Cause::Frame(frame.clone())
+            }
+            Incoming::Violation(violation) => Cause::Violation(*violation),
+            Incoming::Ended => Cause::TransportClosed,
+            Incoming::Nothing if self.broken => Cause::TransportClosed,
+            Incoming::Nothing => Cause::Turn,
+            Incoming::Enough => {
+                self.unread = !self.read;
+                Cause::Turn
+            }
+        };
+        self.input(cause, oracle, |endpoint| endpoint.handle_incoming(incoming));
+    }
+
+    fn note_frame(&mut self, frame: &Frame, marks: &mut Marks) {
+        let connection = self.endpoint.connection();
+        let (authenticated, closed) = (connection.is_authenticated(), connection.is_closed());
+        let claim = Claim::read(frame);
+        marks.reach_if(closed, Mark::FrameAfterTheEnd);
+        marks.reach_if(authenticated && claim.is_some(), Mark::SecondAuthenticate);
+        if !authenticated && !closed {
+            self.claims.extend(claim.map(|claim| (claim, self.now)));
         }
-        marks.reach_if(
-            self.connection.is_authenticated() && Claim::read(&frame).is_some(),
-            Mark::SecondAuthenticate,
-        );
         if let Some(heard) = &mut self.heard {
-            *heard = now.mono.max(*heard);
+            *heard = self.now.mono.max(*heard);
         }
-        self.input(Cause::Frame(frame.clone()), now, oracle, |connection| {
-            connection.handle_frame(frame, now)
-        });
     }
 
-    pub(crate) fn handle_violation(&mut self, violation: Violation, now: Now, oracle: &mut Oracle) {
-        self.input(Cause::Violation(violation), now, oracle, |connection| {
-            connection.handle_violation(violation, now);
-        });
-    }
-
-    pub(crate) fn handle_transport_closed(&mut self, now: Now, oracle: &mut Oracle) {
-        self.input(Cause::TransportClosed, now, oracle, |connection| connection.handle_transport_closed(now));
-    }
-
-    pub(crate) fn handle_reads_paused(&mut self, now: Now, oracle: &mut Oracle) {
+    pub(crate) fn handle_reads_paused(&mut self, oracle: &mut Oracle) {
         self.reads_paused = true;
         self.heard = None;
-        self.input(Cause::Paused, now, oracle, |connection| connection.handle_reads_paused(now));
+        self.input(Cause::Paused, oracle, Endpoint::handle_reads_paused);
     }
 
-    pub(crate) fn handle_reads_resumed(&mut self, now: Now, oracle: &mut Oracle) {
-        self.reads_paused = false;
-        if self.connection.is_authenticated() {
-            self.heard = Some(now.mono);
+    pub(crate) fn handle_flushed(&mut self) {
+        self.stalled = None;
+        if let Some(ended) = &mut self.ended {
+            ended.all_left.get_or_insert(self.now.mono);
         }
-        self.input(Cause::Resumed, now, oracle, |connection| connection.handle_reads_resumed(now));
+        self.endpoint.handle_flushed();
     }
 
-    pub(crate) fn close(&mut self, reason: CloseReason, now: Now, oracle: &mut Oracle) {
-        self.input(Cause::Close(reason.clone()), now, oracle, |connection| connection.close(reason, now));
+    /// The wire has taken `written` bytes so far, and the endpoint is `told` a number.
+    pub(crate) fn handle_flush_blocked(&mut self, written: u64, told: u64) {
+        if self.stalled.is_none_or(|(_, before)| before != written) {
+            self.stalled = Some((self.now.mono, written));
+        }
+        self.endpoint.handle_flush_blocked(told);
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Now, oracle: &mut Oracle, marks: &mut Marks) {
-        let (end, was_open) = (self.end, !self.connection.is_closed());
-        let idle_due = self.idle_due();
-        let stranger_due = self.must_end_by().filter(|_| !self.connection.is_authenticated());
-        self.input(Cause::Timeout, now, oracle, |connection| connection.handle_timeout(now));
-        let next = self.connection.poll_timeout();
-        oracle.check(Invariant::DeadlinesAdvance, next.is_none_or(|next| next > now.mono), || {
-            format!("{end} has its next deadline at {next:?}, and it is {:?}", now.mono)
-        });
-        if !was_open {
-            return;
-        }
-        if stranger_due.is_some_and(|due| now.mono >= due) {
-            oracle.check(Invariant::StrangersAreGoneInTime, self.connection.is_closed(), || {
-                format!("{end} is still there at {:?}", now.mono)
-            });
-        }
-        if let Some(due) = idle_due.filter(|due| now.mono >= *due) {
-            if now.mono.since(due) > self.config.idle_timeout {
-                marks.reach(Mark::Overslept);
-                self.heard = Some(now.mono);
-                oracle.check(Invariant::ResponsivePeersLive, !self.connection.is_closed(), || {
-                    format!("{end} is judged idle by a side that slept itself")
-                });
-            } else {
-                oracle.check(Invariant::DeadPeersAreNoticed, self.connection.is_closed(), || {
-                    format!("{end} is silent since before {due:?} and was not judged at {:?}", now.mono)
-                });
+    pub(crate) fn handle_broken(&mut self, oracle: &mut Oracle) {
+        self.broken = true;
+        self.stalled = None;
+        self.input(Cause::Broken, oracle, Endpoint::handle_broken);
+    }
+
+    pub(crate) fn handle_shut_down(&mut self) {
+        self.endpoint.handle_shut_down();
+    }
+
+    pub(crate) fn take_queued(&mut self, from: &mut SendQueue) {
+        self.endpoint.take_queued(from);
+    }
+
+    pub(crate) fn send(&mut self, message: impl IntoMessage) -> Result<(), SendError> {
+        self.endpoint.send(message)
+    }
+
+    /// `hears` is false where the host forgets to pass it on.
+    pub(crate) fn close(&mut self, reason: CloseReason, now: Now, hears: bool, oracle: &mut Oracle) {
+        self.now = now;
+        let graceful = matches!(reason, CloseReason::Local | CloseReason::ShuttingDown);
+        let connection = self.connection();
+        let cause = match (graceful, connection.is_authenticated() && !self.broken) {
+            (true, true) => {
+                let hurry = self.leaving == Some(CloseReason::ShuttingDown);
+                let again = self.leaving.is_some() && reason == CloseReason::Local;
+                if !hurry && !again {
+                    self.leaving = Some(reason.clone());
+                }
+                Cause::Turn
             }
-        }
+            _ if connection.is_closed() => {
+                self.note_close_after_the_end(&reason);
+                Cause::Close(reason.clone())
+            }
+            _ => Cause::Close(reason.clone()),
+        };
+        self.input(cause, oracle, |endpoint| {
+            if hears {
+                endpoint.close(reason, now);
+            }
+        });
     }
 
-    pub(crate) fn send(&mut self, message: Message, now: Now, oracle: &mut Oracle) -> Result<(), Misuse> {
-        let may = self.connection.is_authenticated();
-        let sent = self.connection.send(message, now);
-        if sent.is_ok() {
-            oracle.check(Invariant::NothingBeforeAuthentication, may, || {
-                format!("{} takes a message before it is authenticated, or after the end", self.end)
-            });
-            self.inputs = self.inputs.saturating_add(1);
+    /// Somebody else wants its end, while the last words leave.
+    fn note_close_after_the_end(&mut self, reason: &CloseReason) {
+        let now = self.now.mono;
+        let Some(ended) = self.ended.as_mut().filter(|ended| ended.gracefully && ended.all_left.is_none())
+        else {
+            return;
+        };
+        match reason {
+            CloseReason::Local => {}
+            CloseReason::ShuttingDown => self.leaving = Some(CloseReason::ShuttingDown),
+            _ => (ended.gracefully, ended.at) = (false, now),
         }
-        sent
     }
 
     pub(crate) fn decide(
@@ -237,10 +331,11 @@ impl Watched {
         oracle: &mut Oracle,
         marks: &mut Marks,
     ) -> Result<(), Misuse> {
-        let (end, was_closed) = (self.end, self.connection.is_closed());
+        self.now = now;
+        let (end, was_closed) = (self.end, self.connection().is_closed());
         let mut outcome = Ok(());
-        self.input(Cause::Decision(verdict), now, oracle, |connection| {
-            outcome = connection.decide(ticket, verdict, now);
+        self.input(Cause::Decision(verdict), oracle, |endpoint| {
+            outcome = endpoint.decide(ticket, verdict, now);
         });
         if was_closed {
             marks.reach(Mark::LateVerdict);
@@ -251,16 +346,17 @@ impl Watched {
         outcome
     }
 
-    fn input(&mut self, cause: Cause, now: Now, oracle: &mut Oracle, input: impl FnOnce(&mut Connection)) {
+    fn input(&mut self, cause: Cause, oracle: &mut Oracle, input: impl FnOnce(&mut Endpoint)) {
         let (was_closed, was_authenticated) =
-            (self.connection.is_closed(), self.connection.is_authenticated());
-        let idle_due = self.idle_due();
-        input(&mut self.connection);
+            (self.connection().is_closed(), self.connection().is_authenticated());
+        let (idle_due, patience_due) = (self.idle_due(), self.patience_due());
+        input(&mut self.endpoint);
         self.inputs = self.inputs.saturating_add(1);
-        let (is_closed, is_authenticated) = (self.connection.is_closed(), self.connection.is_authenticated());
-        let end = self.end;
+        let connection = self.endpoint.connection();
+        let (is_closed, is_authenticated) = (connection.is_closed(), connection.is_authenticated());
+        let (end, now) = (self.end, self.now);
         if was_closed {
-            let silent = is_closed && !is_authenticated && self.connection.poll_timeout().is_none();
+            let silent = is_closed && !is_authenticated && connection.poll_timeout().is_none();
             oracle.check(Invariant::NothingAfterTheEnd, silent, || {
                 format!("{end} lives again after {cause:?}")
             });
@@ -280,39 +376,77 @@ impl Watched {
             format!("{end} goes on after {cause:?}")
         });
         if is_closed {
-            self.ending = Some(Turning { cause, now, was_authenticated, idle_due });
+            let gracefully = self.leaving.is_some()
+                && matches!(cause, Cause::Turn)
+                && patience_due.is_none_or(|due| due > now.mono)
+                && idle_due.is_none_or(|due| due > now.mono);
+            self.ended = Some(Ended { at: now.mono, gracefully, all_left: None });
+            self.ending = Some(Turning { cause, now, was_authenticated, idle_due, patience_due });
         }
     }
 
-    /// The next output, checked.
-    pub(crate) fn poll_output(&mut self, oracle: &mut Oracle) -> Option<Output> {
-        let Some(output) = self.connection.poll_output() else {
-            self.check_memory(oracle);
-            return None;
-        };
+    /// The next action, checked.
+    pub(crate) fn poll_action(&mut self, oracle: &mut Oracle, marks: &mut Marks) -> Action {
+        let mut action = Action::Wait;
+        self.input(Cause::Turn, oracle, |endpoint| action = endpoint.poll_action());
         let end = self.end;
-        self.outputs = self.outputs.saturating_add(1);
-        let after_the_end = self.told_the_end && !matches!(output, Output::Event(Event::Closed { .. }));
-        oracle.check(Invariant::NothingAfterTheEnd, !after_the_end, || {
-            format!("{end} says {output:?} after its end")
-        });
-        match &output {
-            Output::Send(frame) => self.check_sent(frame, oracle),
-            Output::CloseTransport => {
-                let first = !core::mem::replace(&mut self.transport_ended, true);
-                oracle.check(Invariant::OneTerminalEvent, first, || {
-                    format!("{end} ends its transport a second time")
-                });
+        match &action {
+            Action::Send(frame) => self.check_sent(frame, oracle),
+            Action::Event(event) => self.check_event(event, oracle),
+            Action::Yield | Action::Wait | Action::Done => {
+                self.check_memory(oracle);
+                self.check_turn(&action, oracle, marks);
             }
-            Output::Event(event) => self.check_event(event, oracle),
+            Action::Shutdown => {
+                let ended = self.connection().is_closed();
+                oracle
+                    .check(Invariant::CausesHaveEndings, ended, || format!("{end} ends a living transport"));
+            }
+            _ => {}
         }
-        Some(output)
+        action
+    }
+
+    /// At the end of a turn.
+    fn check_turn(&mut self, action: &Action, oracle: &mut Oracle, marks: &mut Marks) {
+        let (end, now) = (self.end, self.now);
+        if let Action::Wait = action {
+            let next = self.endpoint.poll_timeout();
+            oracle.check(Invariant::DeadlinesAdvance, next.is_none_or(|next| next > now.mono), || {
+                format!("{end} has its next deadline at {next:?}, and it is {:?}", now.mono)
+            });
+            let waits = self.leaving.is_none()
+                || self.connection().is_closed()
+                || self.endpoint.is_stalled()
+                || !self.endpoint.queue().is_empty();
+            oracle.check(Invariant::CausesHaveEndings, waits, || {
+                format!("{end} was told to close, and goes on")
+            });
+        }
+        if self.connection().is_closed() {
+            return;
+        }
+        let stranger_due = self.must_end_by().filter(|_| !self.connection().is_authenticated());
+        oracle.check(
+            Invariant::StrangersAreGoneInTime,
+            stranger_due.is_none_or(|due| now.mono < due),
+            || format!("{end} is still there at {:?}", now.mono),
+        );
+        if let Some(due) = self.idle_due().filter(|due| now.mono >= *due && !self.unread) {
+            let overslept = now.mono.since(due) > self.config.idle_timeout;
+            marks.reach_if(overslept, Mark::Overslept);
+            self.heard = Some(now.mono);
+            oracle.check(Invariant::DeadPeersAreNoticed, overslept, || {
+                format!("{end} is silent since before {due:?} and was not judged at {:?}", now.mono)
+            });
+        }
     }
 
     fn check_sent(&mut self, frame: &Frame, oracle: &mut Oracle) {
         let end = self.end;
-        oracle.check(Invariant::NothingAfterTheEnd, !self.transport_ended, || {
-            format!("{end} sends {frame:?} after it has ended its transport")
+        self.outputs = self.outputs.saturating_add(1);
+        oracle.check(Invariant::NothingAfterTheEnd, !self.told_the_end, || {
+            format!("{end} sends {frame:?} after it has told its end")
         });
         if let Frame::Text(text) = frame {
             let own = is_known_text(text);
@@ -331,6 +465,11 @@ impl Watched {
 
     fn check_event(&mut self, event: &Event, oracle: &mut Oracle) {
         let end = self.end;
+        self.outputs = self.outputs.saturating_add(1);
+        let after_the_end = self.told_the_end && !matches!(event, Event::Closed { .. });
+        oracle.check(Invariant::NothingAfterTheEnd, !after_the_end, || {
+            format!("{end} says {event:?} after its end")
+        });
         match event {
             Event::AdmissionRequested { ticket } => {
                 let proof = ticket.proof();
@@ -351,13 +490,16 @@ impl Watched {
                 oracle.check(Invariant::NothingBeforeAuthentication, self.authenticated.is_some(), || {
                     format!("{end} delivers {message:?} before it is authenticated")
                 });
+                oracle.check(Invariant::NothingAfterTheEnd, self.leaving.is_none(), || {
+                    format!("{end} delivers {message:?} though it was told to close")
+                });
                 let text: ByteString = message.clone().into_text();
                 oracle.note_delivered(end, &text);
             }
             Event::Closed { reason } => {
                 let first = !core::mem::replace(&mut self.told_the_end, true);
-                oracle.check(Invariant::OneTerminalEvent, first && self.transport_ended, || {
-                    format!("{end} tells an end without the end of its transport before, or twice")
+                oracle.check(Invariant::OneTerminalEvent, first && self.ended.is_some(), || {
+                    format!("{end} tells an end that is none, or twice")
                 });
                 if self.authenticated.is_none() {
                     oracle.note_shut(end);
@@ -377,16 +519,16 @@ impl Watched {
         let (inputs, outputs, own) = (self.inputs, self.outputs, self.own_bytes);
         (self.inputs, self.outputs, self.own_bytes) = (0, 0, 0);
         let queue = size_of::<Output>().saturating_mul(outputs).saturating_add(own);
-        let bound = MEMORY_PER_CONNECTION.saturating_sub(size_of::<Connection>()).saturating_mul(inputs);
+        let bound = MEMORY_PER_CONNECTION.saturating_sub(size_of::<Endpoint>()).saturating_mul(inputs);
         let holds = queue <= bound && outputs <= inputs.saturating_mul(OUTPUTS_PER_INPUT);
         oracle.check(Invariant::MemoryIsBounded, holds, || {
-            format!("{} has {outputs} outputs of {queue} bytes waiting after {inputs} inputs", self.end)
+            format!("{} has {outputs} outputs of {queue} bytes after {inputs} inputs", self.end)
         });
     }
 }
 
 const _: () = {
-    assert!(size_of::<Connection>() + OUTPUTS_PER_INPUT * size_of::<Output>() <= MEMORY_PER_CONNECTION);
+    assert!(size_of::<Endpoint>() + OUTPUTS_PER_INPUT * size_of::<Output>() <= MEMORY_PER_CONNECTION);
 };
 
 #[cfg(test)]

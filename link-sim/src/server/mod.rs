@@ -18,8 +18,8 @@ use crate::{
     canary::Canary,
     clock::Clock,
     env::Env,
+    host::Host,
     inbox::{Inbox, Told},
-    line::{Limits, Line, TURN_ITEMS},
     network::{End, Holder, Side, WireId},
     oracle::{Invariant, RegistryBook},
     plan::{ADVERSARY_WALLET, ServerPlan, wallet},
@@ -32,7 +32,7 @@ pub(crate) struct Server {
     pub(crate) config: Arc<Config>,
     pub(crate) admission: AdmissionConfig,
     application: Box<dyn Application>,
-    limits: Limits,
+    event_capacity: usize,
     life: Option<Life>,
     inbox: Inbox,
     /// Connections that have something to do.
@@ -45,13 +45,13 @@ struct Life {
     book: RegistryBook,
     attended: BTreeMap<WireId, Attended>,
     /// Connections of which nothing is left, but for a verdict that may still come.
-    graveyard: BTreeMap<WireId, (Line, Ticket)>,
+    graveyard: BTreeMap<WireId, (Host, Ticket)>,
     closing: bool,
 }
 
 /// One connection, and what is known about it.
 struct Attended {
-    line: Line,
+    host: Host,
     stage: Stage,
     /// Neither evicted nor ended.
     connected: bool,
@@ -105,11 +105,6 @@ impl Life {
 
 impl Server {
     pub(crate) fn new(number: usize, plan: ServerPlan, clock: Clock) -> Self {
-        let limits = Limits {
-            max_send_queue: plan.max_send_queue,
-            send_timeout: plan.send_timeout,
-            event_capacity: plan.event_capacity.max(1),
-        };
         let life = Some(Life::new(&plan.admission));
         Self {
             number,
@@ -117,7 +112,7 @@ impl Server {
             config: Arc::new(plan.config),
             admission: plan.admission,
             application: plan.application,
-            limits,
+            event_capacity: plan.event_capacity.max(1),
             life,
             inbox: Inbox::default(),
             dirty: BTreeSet::new(),
@@ -150,11 +145,11 @@ impl Server {
 
     /// Whether somebody is there, authenticated.
     pub(crate) fn has_sessions(&self) -> bool {
-        self.lines().any(Line::is_authenticated)
+        self.hosts().any(Host::is_authenticated)
     }
 
-    pub(crate) fn lines(&self) -> impl Iterator<Item = &Line> {
-        self.life.iter().flat_map(|life| life.attended.values()).map(|attended| &attended.line)
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.life.iter().flat_map(|life| life.attended.values()).map(|attended| &attended.host)
     }
 
     /// A transport was accepted, and has become a WebSocket. `false` when it is turned away.
@@ -169,9 +164,9 @@ impl Server {
         }
         let end = End { wire, side: Side::Server };
         let now = self.clock.now(env.now);
-        let line = Line::server(end, process, self.config.clone(), self.limits, now);
+        let host = Host::new(end, process, self.config.clone(), self.event_capacity, now, env.canary);
         let attended = Attended {
-            line,
+            host,
             stage: Stage::Unknown,
             connected: true,
             evicting: false,
@@ -190,16 +185,8 @@ impl Server {
     }
 
     pub(crate) fn timer_fired(&mut self, wire: WireId, env: &mut Env<'_>) {
-        let Self { life, clock, .. } = self;
-        if let Some(attended) = life.as_mut().and_then(|life| life.attended.get_mut(&wire)) {
-            attended.line.timer_fired(clock, env);
-        }
-        self.wake(wire, env);
-    }
-
-    pub(crate) fn linger_is_over(&mut self, wire: WireId, env: &mut Env<'_>) {
         if let Some(attended) = self.attended(wire) {
-            attended.line.linger_is_over();
+            attended.host.timer_fired(env);
         }
         self.wake(wire, env);
     }
@@ -212,9 +199,9 @@ impl Server {
     pub(crate) fn work(&mut self, env: &mut Env<'_>) {
         self.serve_application(env);
         let stuck = env.is_planted(Canary::WaitsForTheStuck)
-            && self.lines().any(|line| line.is_stalled() && !line.is_closed());
+            && self.hosts().any(|host| host.is_stalled() && !host.is_closed());
         while let Some(wire) = self.dirty.pop_first() {
-            let is_stuck = self.attended(wire).is_some_and(|attended| attended.line.is_stalled());
+            let is_stuck = self.attended(wire).is_some_and(|attended| attended.host.is_stalled());
             if stuck && !is_stuck {
                 continue;
             }
@@ -222,7 +209,7 @@ impl Server {
             let Some(attended) = life.as_mut().and_then(|life| life.attended.get_mut(&wire)) else {
                 continue;
             };
-            let events = attended.line.turn(clock, inbox, env);
+            let events = attended.host.turn(clock, inbox, env);
             for event in events {
                 self.attend(wire, event, env);
                 self.dirty.insert(wire);
@@ -240,14 +227,14 @@ impl Server {
             Event::Authenticated { address, .. } => {
                 life.book.authenticated(id(wire), address, &mut env.oracle);
                 attended.stage = Stage::Authenticated(address);
-                let client = env.network.holder(attended.line.end.other());
+                let client = env.network.holder(attended.host.end.other());
                 let stranger = address != wallet(ADVERSARY_WALLET).address();
                 env.marks.reach_if(client == Holder::Adversary && stranger, Mark::RelayedProofAccepted);
                 if let Holder::Client(client) = client {
                     let other = env.is_not(Process::Client(client), address);
                     env.marks.reach_if(other, Mark::ServerDeceived);
                 }
-                self.inbox.push(&mut attended.line, Told::Authenticated(address));
+                self.inbox.push(&mut attended.host, Told::Authenticated(address));
                 if env.is_planted(Canary::ClosesForNoReason) {
                     env.plan_in(
                         Duration::from_secs(2),
@@ -257,7 +244,7 @@ impl Server {
             }
             Event::Message(message) => {
                 if let Stage::Authenticated(address) = attended.stage {
-                    self.inbox.push(&mut attended.line, Told::Message(address, message));
+                    self.inbox.push(&mut attended.host, Told::Message(address, message));
                 }
             }
             Event::Closed { reason } => self.ended(wire, reason, env),
@@ -273,12 +260,12 @@ impl Server {
         attended.connected = false;
         attended.evicting = true;
         life.book.evicted(id(wire));
-        let now = clock.now(env.now);
-        match of {
-            Eviction::Replaced => attended.line.end_as(CloseReason::Replaced, now, env),
-            Eviction::Kicked => attended.line.leave(CloseReason::Local, clock, env),
-            Eviction::ShuttingDown => attended.line.leave(CloseReason::ShuttingDown, clock, env),
-        }
+        let reason = match of {
+            Eviction::Replaced => CloseReason::Replaced,
+            Eviction::Kicked => CloseReason::Local,
+            Eviction::ShuttingDown => CloseReason::ShuttingDown,
+        };
+        attended.host.close(reason, clock, env);
         self.wake(wire, env);
     }
 
@@ -291,7 +278,7 @@ impl Server {
         match core::mem::replace(&mut attended.stage, Stage::Ended) {
             Stage::Authenticated(address) => {
                 if !(env.is_planted(Canary::ForgetsToTell) && reason == CloseReason::Replaced) {
-                    self.inbox.push(&mut attended.line, Told::Disconnected(address, reason));
+                    self.inbox.push(&mut attended.host, Told::Disconnected(address, reason));
                 }
                 attended.stage = Stage::Authenticated(address);
                 life.release(wire, canary);
@@ -323,7 +310,7 @@ impl Server {
                 Told::Disconnected(..) => env.oracle.tell_disconnected(process, end),
             }
             if let Some(attended) = self.attended(wire) {
-                attended.line.note_taken();
+                attended.host.note_taken();
             }
             self.consult(env, |application, desk| match &told {
                 Told::Authenticated(peer) => application.authenticated(*peer, desk),
@@ -336,9 +323,9 @@ impl Server {
             // It may be over.
             self.dirty.insert(wire);
         }
-        if !self.inbox.is_full(self.limits.event_capacity) {
+        if !self.inbox.is_full(self.event_capacity) {
             for (wire, attended) in self.life.iter().flat_map(|life| &life.attended) {
-                if attended.line.wants_to_read() {
+                if attended.host.wants_to_read() {
                     self.dirty.insert(*wire);
                 }
             }
@@ -354,7 +341,7 @@ impl Server {
         let over = life
             .attended
             .get(&wire)
-            .is_some_and(|attended| attended.line.is_over() && attended.predecessor.is_none());
+            .is_some_and(|attended| attended.host.is_over() && attended.predecessor.is_none());
         if !over {
             return;
         }
@@ -362,10 +349,10 @@ impl Server {
         self.succeed(wire, env);
         let Some(life) = &mut self.life else { return };
         if let Some(attended) = life.attended.remove(&wire) {
-            env.oracle.settle(attended.line.end);
-            env.release(attended.line.end);
+            env.oracle.settle(attended.host.end);
+            env.release(attended.host.end);
             if let Some(ticket) = attended.late {
-                life.graveyard.insert(wire, (attended.line, ticket));
+                life.graveyard.insert(wire, (attended.host, ticket));
             }
         }
     }
@@ -397,7 +384,7 @@ impl Server {
         match wish {
             Wish::Send(to, message) => {
                 if let Some((wire, attended)) = self.peer(to) {
-                    attended.line.queue(message, env);
+                    attended.host.queue(message, env);
                     self.dirty.insert(wire);
                 }
             }
@@ -408,7 +395,7 @@ impl Server {
                 for (wire, attended) in &mut life.attended {
                     if attended.connected && matches!(attended.stage, Stage::Authenticated(at) if at == peer)
                     {
-                        attended.line.leave(CloseReason::Local, clock, env);
+                        attended.host.close(CloseReason::Local, clock, env);
                         dirty.insert(*wire);
                     }
                 }
@@ -435,10 +422,10 @@ impl Server {
         let mut reached = BTreeSet::new();
         let (mut stuck, mut others) = (false, false);
         for (wire, attended) in there {
-            let stalled = attended.line.is_stalled();
+            let stalled = attended.host.is_stalled();
             (stuck, others) = (stuck || stalled, others || !stalled);
             reached.insert(id(*wire));
-            attended.line.queue(message.clone(), env);
+            attended.host.queue(message.clone(), env);
             self.dirty.insert(*wire);
         }
         if env.is_planted(Canary::SkipsTheNewest) {
@@ -473,7 +460,7 @@ impl Server {
         let life = self.life.take();
         life.into_iter()
             .flat_map(|life| life.attended.into_values())
-            .map(|attended| attended.line.end)
+            .map(|attended| attended.host.end)
             .collect()
     }
 
@@ -486,13 +473,13 @@ impl Server {
     pub(crate) fn audit(&self, env: &mut Env<'_>) {
         let Some(life) = &self.life else { return };
         for attended in life.attended.values() {
-            attended.line.audit(&self.clock, env);
+            attended.host.audit(&self.clock, env);
         }
         let messages = self.inbox.messages();
-        let bound = life.attended.len().saturating_add(1).saturating_mul(TURN_ITEMS);
+        let bound = life.attended.len().saturating_add(1).saturating_mul(self.config.max_turn_frames);
         env.oracle.check(
             Invariant::MemoryIsBounded,
-            messages <= self.limits.event_capacity.saturating_add(bound),
+            messages <= self.event_capacity.saturating_add(bound),
             || format!("{messages} messages wait for the application of server {}", self.number),
         );
         life.book.audit(&life.admission, self.admission.max_remembered_proofs, &mut env.oracle);

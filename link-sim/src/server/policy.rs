@@ -46,10 +46,10 @@ impl Server {
         }
         let Some(attended) = life.attended.get_mut(&wire) else { return };
         if let Err(refusal) = screened {
-            return attended.line.decide(ticket, Err(refusal), &self.clock, &self.inbox, env);
+            return attended.host.decide(ticket, Err(refusal), &self.clock, env);
         }
-        env.oracle.note_passed_policy(attended.line.end);
-        env.oracle.ask(attended.line.end, proof.address.as_str());
+        env.oracle.note_passed_policy(attended.host.end);
+        env.oracle.ask(attended.host.end, proof.address.as_str());
         attended.stage = Stage::Proved(ticket);
         if !env.has(Fault::Check) {
             return self.give_verdict(wire, true, env);
@@ -66,7 +66,7 @@ impl Server {
                     env.marks.reach(Mark::DroppedTicket);
                     if let Some(attended) = self.attended(wire) {
                         attended.stage = Stage::Unknown;
-                        attended.line.note_dropped_ticket();
+                        attended.host.note_dropped_ticket();
                     }
                 }
                 return;
@@ -84,9 +84,9 @@ impl Server {
     /// The application's check has made up its mind.
     pub(crate) fn verdict(&mut self, wire: WireId, admitted: bool, env: &mut Env<'_>) {
         if env.is_planted(Canary::AsksTwice)
-            && let Some(Attended { line, stage: Stage::Proved(ticket), .. }) = self.attended(wire)
+            && let Some(Attended { host, stage: Stage::Proved(ticket), .. }) = self.attended(wire)
         {
-            env.oracle.ask(line.end, ticket.address().as_str());
+            env.oracle.ask(host.end, ticket.address().as_str());
         }
         self.give_verdict(wire, admitted, env);
         self.wake(wire, env);
@@ -107,15 +107,15 @@ impl Server {
         let Self { life, clock, number, inbox, .. } = self;
         let Some(life) = life else { return };
         let verdict = admitted.then_some(()).ok_or(Refusal::Denied);
-        if let Some((mut line, ticket)) = life.graveyard.remove(&wire) {
-            return line.decide(ticket, verdict, clock, inbox, env);
+        if let Some((mut host, ticket)) = life.graveyard.remove(&wire) {
+            return host.decide(ticket, verdict, clock, env);
         }
         let Some(attended) = life.attended.get_mut(&wire) else { return };
         if let Some(ticket) = attended.late.take() {
             if env.is_planted(Canary::ObeysLateVerdicts) && admitted {
-                inbox.push(&mut attended.line, Told::Authenticated(ticket.address()));
+                inbox.push(&mut attended.host, Told::Authenticated(ticket.address()));
             }
-            return attended.line.decide(ticket, verdict, clock, inbox, env);
+            return attended.host.decide(ticket, verdict, clock, env);
         }
         let ticket = match core::mem::replace(&mut attended.stage, Stage::Unknown) {
             Stage::Proved(ticket) => ticket,
@@ -126,10 +126,10 @@ impl Server {
         };
         if !admitted {
             env.marks.reach(Mark::Denied);
-            return attended.line.decide(ticket, Err(Refusal::Denied), clock, inbox, env);
+            return attended.host.decide(ticket, Err(Refusal::Denied), clock, env);
         }
         if env.is_planted(Canary::LosesTickets) {
-            attended.line.note_dropped_ticket();
+            attended.host.note_dropped_ticket();
             return;
         }
         let address = ticket.address();
@@ -138,11 +138,11 @@ impl Server {
         match outcome {
             Err(refusal) => {
                 env.marks.reach_if(refusal == Refusal::AlreadyConnected, Mark::AlreadyConnected);
-                attended.line.decide(ticket, Err(refusal), clock, inbox, env);
+                attended.host.decide(ticket, Err(refusal), clock, env);
             }
             Ok(Admitted::Fresh) => {
                 attended.stage = Stage::Admitted;
-                attended.line.decide(ticket, Ok(()), clock, inbox, env);
+                attended.host.decide(ticket, Ok(()), clock, env);
             }
             Ok(Admitted::Replaces(old)) => {
                 env.marks.reach(Mark::Replaced);
@@ -169,7 +169,7 @@ impl Server {
                     attended.stage = Stage::Succeeding(ticket, old);
                 } else {
                     attended.stage = Stage::Admitted;
-                    attended.line.decide(ticket, Ok(()), clock, inbox, env);
+                    attended.host.decide(ticket, Ok(()), clock, env);
                 }
             }
         }
@@ -178,7 +178,7 @@ impl Server {
     /// The application has heard of the end of `old`: whoever waited for that goes on.
     pub(super) fn succeed(&mut self, old: WireId, env: &mut Env<'_>) {
         let canary = env.canary;
-        let Self { life, clock, dirty, inbox, .. } = self;
+        let Self { life, clock, dirty, .. } = self;
         let Some(life) = life else { return };
         let mut freed = Vec::new();
         for (wire, attended) in &mut life.attended {
@@ -189,7 +189,7 @@ impl Server {
             attended.stage = match core::mem::replace(&mut attended.stage, Stage::Unknown) {
                 Stage::Succeeding(ticket, predecessor) if predecessor == old => {
                     dirty.insert(*wire);
-                    attended.line.decide(ticket, Ok(()), clock, inbox, env);
+                    attended.host.decide(ticket, Ok(()), clock, env);
                     Stage::Admitted
                 }
                 other => other,
