@@ -2,7 +2,7 @@
 //! part of a name for some of it. It takes about a minute, and needs Linux and two cores.
 //!
 //! Each server runs on a tokio scheduler of one thread: the bare twin (`bare-echo`), and Link's echo as a stream of events
-//! (`link-events`) and with a task for each client (`link-sessions`). The load comes from the bench's own thread, and is the
+//! (`link-events`) and with a handler for each client (`link-serve`). The load comes from the bench's own thread, and is the
 //! same for all of them. The times are **CPU time of the servers**, the system's code included, for each message or
 //! login: what the process used, less what the load's thread did. A server that waits for the load costs nothing, so a load
 //! that is slower than the servers does not hide what they cost.
@@ -28,7 +28,7 @@ use link_websocket::READ_BUFFER;
 use rustix::time::ClockId;
 use tokio::task::LocalSet;
 
-const ECHOES: [Kind; 3] = [Kind::BareEcho, Kind::LinkEvents, Kind::LinkSessions];
+const ECHOES: [Kind; 3] = [Kind::BareEcho, Kind::LinkEvents, Kind::LinkServe];
 
 /// How long the servers have to become idle.
 const SETTLE: Duration = Duration::from_millis(2);
@@ -72,7 +72,8 @@ fn echo(kind: Kind, read_buffer: usize, many: usize, depth: usize, size: usize) 
 
 /// Starts a server, which lives as long as this process.
 fn serve(kind: Kind, read_buffer: usize) -> SocketAddr {
-    let options = Options { kind, runtime: RuntimeName::Tokio, workers: None, read_buffer };
+    let options =
+        Options { kind, runtime: RuntimeName::Tokio, workers: None, default_runtime: false, read_buffer };
     serve::start(options).expect("it listens").at
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum as _};
 use link_bench::{
-    goals::{Settings, What, measure},
+    goals::{Face, Settings, Threads, What, measure},
     report::HEAD,
     serve,
 };
@@ -35,9 +35,12 @@ struct Arguments {
     /// The runtime of the servers, Link's and the bare one; several with commas.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "tokio")]
     runtime: Vec<RuntimeName>,
-    /// Have Link's server give each client a task, in place of one that takes all events.
-    #[arg(long)]
-    sessions: bool,
+    /// How Link's program is written: a handler for each client, or one loop over all events; several with commas.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "serve,events")]
+    face: Vec<Face>,
+    /// On which threads the servers run, where that is measured at all; several with commas.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "one,default")]
+    threads: Vec<Threads>,
     /// How often both are measured, after a first time that does not count.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100))]
     rounds: usize,
@@ -82,13 +85,21 @@ fn run(arguments: Arguments) -> io::Result<()> {
     if !arguments.json {
         writeln!(io::stdout(), "{HEAD}")?;
     }
-    for name in arguments.runtime {
-        let Arguments { sessions, rounds, time, idle, .. } = arguments;
-        let settings = Settings { runtime: name, sessions, rounds, time, idle };
-        for what in what {
+    let Arguments { rounds, time, idle, .. } = arguments;
+    let ways = arguments.runtime.iter().flat_map(|runtime| what.iter().map(move |what| (*runtime, *what)));
+    for (name, what) in ways {
+        for (face, threads) in arguments
+            .face
+            .iter()
+            .flat_map(|face| arguments.threads.iter().map(move |threads| (*face, *threads)))
+        {
+            if !what.is_for(name, face, threads) {
+                continue;
+            }
+            let settings = Settings { runtime: name, face, threads, rounds, time, idle };
             // The clients of one measurement end with it.
             let clients = LocalSet::new();
-            for row in clients.block_on(&runtime, measure(*what, &settings)) {
+            for row in clients.block_on(&runtime, measure(what, &settings)) {
                 match arguments.json {
                     true => writeln!(io::stdout(), "{}", serde_json::to_string(&row)?)?,
                     false => writeln!(io::stdout(), "{row}")?,

@@ -11,7 +11,7 @@ use std::{
 use async_channel::{Receiver, Sender};
 use clap::{Args, ValueEnum};
 use link_async_std::AsyncStd;
-use link_driver::{Message, Runtime, Server, ServerEvent};
+use link_driver::{Message, Runtime, Server, ServerEvent, Session};
 use link_smol::Smol;
 use link_soak::serve::{Listening, RuntimeName, say};
 use link_tokio::Tokio;
@@ -33,15 +33,15 @@ pub enum Kind {
     BareBroadcast,
     /// Link as a stream of events: every message goes back, and broadcasts.
     LinkEvents,
-    /// Link with a task for each client: every message goes back.
-    LinkSessions,
+    /// Link with a handler for each client, in the connection's own task: every message goes back, and broadcasts.
+    LinkServe,
 }
 
 impl Kind {
     /// How its clients introduce themselves.
     pub fn greeting(self) -> Greeting {
         match self {
-            Self::LinkEvents | Self::LinkSessions => Greeting::Link,
+            Self::LinkEvents | Self::LinkServe => Greeting::Link,
             Self::BareEcho | Self::BareHeartbeats | Self::BareBroadcast => Greeting::Bare,
         }
     }
@@ -59,6 +59,9 @@ pub struct Options {
     /// tokio: threads of its scheduler; without it, the one that has no other.
     #[arg(long)]
     pub workers: Option<usize>,
+    /// tokio: its default runtime, as `#[tokio::main]` starts it, whose first thread runs the program's own task.
+    #[arg(long)]
+    pub default_runtime: bool,
     /// Bare: bytes of the read buffer.
     #[arg(long)]
     pub read_buffer: usize,
@@ -114,10 +117,16 @@ pub fn start(options: Options) -> io::Result<Started> {
                     builder
                 }
             };
+            if options.default_runtime {
+                builder = tokio::runtime::Builder::new_multi_thread();
+            }
             let runtime = builder.enable_all().build()?;
-            thread::spawn(move || {
+            thread::spawn(move || match options.default_runtime {
+                true => runtime.block_on(serve::<Tokio>(options, listens, told)),
                 // Spawned, so that all of it runs on the scheduler's own threads.
-                runtime.block_on(async { tokio::spawn(serve::<Tokio>(options, listens, told)).await })
+                false => runtime
+                    .block_on(async { tokio::spawn(serve::<Tokio>(options, listens, told)).await })
+                    .expect("it does not panic"),
             });
         }
         RuntimeName::AsyncStd => AsyncStd::spawn(serve::<AsyncStd>(options, listens, told)),
@@ -129,13 +138,20 @@ pub fn start(options: Options) -> io::Result<Started> {
 async fn serve<R: Runtime>(options: Options, listens: Sender<SocketAddr>, told: Receiver<String>) {
     let listens = |at| listens.try_send(at).expect("somebody waits for it");
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    if let Kind::LinkEvents | Kind::LinkSessions = options.kind {
+    if let Kind::LinkEvents | Kind::LinkServe = options.kind {
         let server =
             Server::<R>::builder().host(Ipv4Addr::LOCALHOST).port(0).bind().await.expect("a free port");
         listens(server.local_address().expect("it listens"));
+        let handle = server.handle();
+        R::spawn(async move {
+            while let Ok(text) = told.recv().await {
+                let message = Message::parse(text).expect("JSON");
+                handle.broadcast(&message).expect("a message that can be sent");
+            }
+        });
         return match options.kind {
-            Kind::LinkEvents => link_events(server, told).await,
-            _ => link_sessions(server).await,
+            Kind::LinkEvents => link_events(server).await,
+            _ => server.serve(echo).await,
         };
     }
     let listener = R::bind(any).await.expect("a free port");
@@ -147,14 +163,7 @@ async fn serve<R: Runtime>(options: Options, listens: Sender<SocketAddr>, told: 
     }
 }
 
-async fn link_events<R: Runtime>(mut server: Server<R>, told: Receiver<String>) {
-    let handle = server.handle();
-    R::spawn(async move {
-        while let Ok(text) = told.recv().await {
-            let message = Message::parse(text).expect("JSON");
-            handle.broadcast(&message).expect("a message that can be sent");
-        }
-    });
+async fn link_events<R: Runtime>(mut server: Server<R>) {
     while let Some(event) = server.next().await {
         if let ServerEvent::Message(client, message) = event {
             // A client that has gone is no reason to stop.
@@ -163,15 +172,11 @@ async fn link_events<R: Runtime>(mut server: Server<R>, told: Receiver<String>) 
     }
 }
 
-async fn link_sessions<R: Runtime>(mut server: Server<R>) {
-    while let Ok(mut session) = server.accept().await {
-        R::spawn(async move {
-            while let Some(message) = session.next().await {
-                if session.send(&message).is_err() {
-                    break;
-                }
-            }
-        });
+async fn echo(mut session: Session) {
+    while let Some(message) = session.next().await {
+        if session.send(&message).is_err() {
+            break;
+        }
     }
 }
 

@@ -10,8 +10,12 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{Either, join, join_all, select};
-use link_driver::{Client, ClientEvent, CloseReason, Runtime, Server, ServerEvent, ServerHandle, Session};
+use futures_channel::mpsc;
+use futures_util::{
+    StreamExt as _,
+    future::{Either, join, join_all, select},
+};
+use link_driver::{Client, ClientEvent, CloseReason, Runtime, Server, ServerEvent, ServerHandle};
 
 use crate::{
     support::{
@@ -60,28 +64,28 @@ pub async fn between_any_two_steps_of_its_life_over_tls<R: Runtime>() {
     assert!(polls >= 3, "{polls}");
 }
 
-pub async fn between_any_two_steps_of_its_life_with_sessions<R: Runtime>() {
+pub async fn between_any_two_steps_of_its_life_with_a_handler<R: Runtime>() {
     counted!(C);
-    for session_first in [true, false] {
-        let live = || async {
-            let mut server = server::<C<R>>().bind().await.unwrap();
-            guest::<R>(place(&server), None);
-            let mut session = server.accept().await.unwrap();
-            let message = session.next().await.unwrap();
-            session.send(&message).unwrap();
-            assert_eq!(session.next().await, None);
-            if session_first {
-                drop(session);
-                drop(server);
-            } else {
-                drop(server);
-                drop(session);
+    let live = || async {
+        let (ended, end) = mpsc::unbounded();
+        let server = server::<C<R>>().bind().await.unwrap();
+        guest::<R>(place(&server), None);
+        let serving = server.serve(move |mut session| {
+            let ended = ended.clone();
+            async move {
+                let message = session.next().await.unwrap();
+                session.send(&message).unwrap();
+                assert_eq!(session.next().await, None);
+                let _ = ended.unbounded_send(());
             }
-            C::<R>::is_empty().await;
-        };
-        let polls = C::<R>::dropped_after_each_poll(live).await;
-        assert!(polls >= 3, "{polls}");
-    }
+        });
+        let mut end = end;
+        end.next().await.unwrap();
+        drop(serving);
+        C::<R>::is_empty().await;
+    };
+    let polls = C::<R>::dropped_after_each_poll(live).await;
+    assert!(polls >= 3, "{polls}");
 }
 
 /// A client with a life of its own: it says something, hears it again, and goes.
@@ -221,48 +225,52 @@ async fn flooded<C: Runtime, R: Runtime>(server: &mut Server<C>) -> Client<R> {
 
 pub async fn with_sessions_that_are_held<R: Runtime>() {
     counted!(C);
-    let mut server = server::<C<R>>().bind().await.unwrap();
-    let (_silent, mut first) = in_session(&mut server).await;
-    let (_silent_too, second) = in_session(&mut server).await;
-    let (_silent_as_well, third) = in_session(&mut server).await;
+    let mut lobby = Lobby::new(server::<C<R>>().bind().await.unwrap());
+    let (_silent, mut first) = in_session(&mut lobby).await;
+    let (_silent_too, second) = in_session(&mut lobby).await;
+    let (_silent_as_well, third) = in_session(&mut lobby).await;
     C::<R>::reaches(connections(3)).await;
     drop(second);
     C::<R>::reaches(connections(2)).await;
-    leaves_nothing(server).await;
+    drop(lobby);
     assert_eq!(first.next().soon::<R>().await, None);
     assert_eq!(first.close_reason(), Some(&CloseReason::ShuttingDown));
     assert_eq!(third.close_reason(), Some(&CloseReason::ShuttingDown));
+    // Nothing but the program's own futures is left, and no longer than it lets them go on.
+    C::<R>::has_no_streams().await;
+    drop((first, third));
+    C::<R>::is_empty().await;
 }
 
 pub async fn with_a_session_that_has_more_to_read_than_it_can_hold<R: Runtime>() {
     counted!(C);
-    // One event may wait, and so may one message of a session.
-    let mut server = server::<C<R>>().event_capacity(1).bind().await.unwrap();
-    let (_talking, mut read) = talkative(&mut server).await;
-    let (_talking_too, mut unread) = talkative(&mut server).await;
+    let mut lobby = Lobby::new(server::<C<R>>().bind().await.unwrap());
+    let (_talking, mut read) = talkative(&mut lobby).await;
+    let (_talking_too, mut unread) = talkative(&mut lobby).await;
     pause::<R>(A_WHILE).await;
-    drop(server);
-    // The socket and its timer are gone, and the messages that it brought are not: they wait for the program with their task.
-    C::<R>::reaches(Alive { tasks: 2, ..Alive::default() }).await;
+    drop(lobby);
+    // The socket is gone, and the messages that it brought are not.
+    C::<R>::has_no_streams().await;
     let mut messages = 0;
     while let Some(message) = read.next().soon::<R>().await {
         messages += 1;
         assert_eq!(number_of(&message), messages);
     }
     assert!(messages > 1, "{messages}");
-    C::<R>::reaches(Alive { tasks: 1, ..Alive::default() }).await;
     assert_eq!(number_of(&unread.next().soon::<R>().await.unwrap()), 1);
-    drop(unread);
+    drop((read, unread));
     C::<R>::is_empty().await;
 }
 
-pub async fn with_sessions_that_nobody_has_accepted<R: Runtime>() {
+pub async fn with_handlers_that_never_end<R: Runtime>() {
     counted!(C);
-    let mut server = server::<C<R>>().event_capacity(1).bind().await.unwrap();
-    // Decides that there are to be sessions.
-    assert!(within::<R, _>(Duration::ZERO, server.accept()).await.is_none());
-    let at = place(&server);
-    // The second has no place in the queue, and both have more to say than the queue of a session holds.
+    let server = server::<C<R>>().bind().await.unwrap();
+    let (handle, at) = (server.handle(), place(&server));
+    let serving = server.serve(|session| async move {
+        let _held = session;
+        pending::<()>().await;
+    });
+    // They have more to say than anybody holds for a handler that takes nothing.
     let talking = script(move || {
         let mut peers = [RawPeer::open(at), RawPeer::open(at)];
         peers.iter_mut().for_each(|peer| peer.proves_itself(&wallet()));
@@ -270,15 +278,17 @@ pub async fn with_sessions_that_nobody_has_accepted<R: Runtime>() {
         peers
     });
     let talking = talking.soon::<R>().await;
+    until::<R>(|| handle.clients().len() == 2).await;
     pause::<R>(A_WHILE).await;
-    assert_eq!(server.clients().len(), 2);
-    leaves_nothing(server).await;
+    drop(serving);
+    // They have five seconds.
+    C::<R>::is_empty().await;
     drop(talking);
 }
 
 /// A session whose client says a lot, from 1 on, and reads nothing.
-async fn talkative<C: Runtime>(server: &mut Server<C>) -> (RawPeer, Session) {
-    let (mut peer, session) = in_session(server).await;
+async fn talkative<C: Runtime>(lobby: &mut Lobby<C>) -> (RawPeer, Held) {
+    let (mut peer, session) = in_session(lobby).await;
     let talk = script(move || {
         say_a_lot(&mut peer);
         peer
@@ -303,20 +313,6 @@ pub async fn whose_next_event_nobody_waits_for_any_more<R: Runtime>() {
     assert_eq!(server.disconnected().await.0, peer);
     C::<R>::reaches(connections(0)).await;
     drop(within::<R, _>(Duration::ZERO, server.next()).await);
-    leaves_nothing(server).await;
-}
-
-pub async fn whose_next_session_nobody_waits_for_any_more<R: Runtime>() {
-    counted!(C);
-    let mut server = server::<C<R>>().bind().await.unwrap();
-    for _ in 0..3 {
-        assert!(within::<R, _>(Duration::ZERO, server.accept()).await.is_none());
-    }
-    let (_silent, session) = in_session(&mut server).await;
-    assert!(session.is_connected());
-    drop(session);
-    C::<R>::reaches(connections(0)).await;
-    drop(within::<R, _>(Duration::ZERO, server.accept()).await);
     leaves_nothing(server).await;
 }
 
@@ -390,11 +386,10 @@ async fn logged_in<R: Runtime>(server: &mut Server<R>) -> (RawPeer, link_driver:
     join(login, server.authenticated()).soon::<R>().await
 }
 
-async fn in_session<R: Runtime>(server: &mut Server<R>) -> (RawPeer, Session) {
-    let at = place(server);
+async fn in_session<R: Runtime>(lobby: &mut Lobby<R>) -> (RawPeer, Held) {
+    let at = lobby.handle.local_address().unwrap();
     let login = script(move || RawPeer::login(at, &wallet()));
-    let (peer, session) = join(login, server.accept()).soon::<R>().await;
-    (peer, session.unwrap())
+    join(login, lobby.accept()).soon::<R>().await
 }
 
 async fn dial_thrice(at: SocketAddr) -> Vec<TcpStream> {

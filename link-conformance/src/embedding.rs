@@ -115,17 +115,19 @@ pub async fn a_server_without_a_listener_lives_from_streams_that_others_have_upg
 
 pub async fn an_attached_stream_waits_until_the_server_is_polled<R: Runtime>() {
     let (mut listener, at) = listener::<R>().await;
-    let mut server = server::<R>().start().unwrap();
+    let server = server::<R>().start().unwrap();
     let mut client = attach::<R>(&server.handle(), &mut listener, client_at(at)).await;
     until::<R>(|| server.clients().is_empty()).await;
     assert!(client.server().is_none());
-    // It is used by `accept` as well as by its events.
-    let session = server.accept().soon::<R>().await.unwrap();
+    // It is there for a handler as well as for who takes the events.
+    let mut lobby = Lobby::new(server);
+    let session = lobby.accept().soon::<R>().await;
     assert_eq!(session.address(), client.address());
     session.send(&numbered(1)).unwrap();
     assert_eq!(number_of(&client.message().await), 1);
     client.close().soon::<R>().await;
-    server.close().soon::<R>().await;
+    drop(session);
+    lobby.serving.close().soon::<R>().await;
 }
 
 pub async fn an_attached_stranger_is_gone_by_the_deadline<R: Runtime>() {

@@ -183,15 +183,17 @@ macro_rules! conformance {
                 a_client_notices_a_silent_server_and_dials_again
                 a_zero_server_timeout_switches_the_guard_off;
             sessions:
-                a_task_for_each_client_echoes
-                a_session_ends_with_its_connection_and_says_how
+                a_handler_for_each_client_echoes
+                the_end_of_a_handler_closes_its_connection_once_everything_is_out
+                a_handler_that_fails_or_panics_ends_its_own_connection_only
+                what_is_not_about_one_session_is_told_beside_the_handlers
+                a_session_works_from_another_task_and_ends_with_its_connection_and_says_how
                 dropping_a_session_ends_the_connection
                 dropping_a_session_whose_client_is_stuck_ends_it_as_well
                 a_slow_session_stalls_nobody_else
-                a_server_is_a_stream_or_a_source_of_sessions_and_not_both
-                closing_the_server_ends_its_sessions
+                a_handler_that_waits_for_something_else_takes_what_came_meanwhile_in_order
+                closing_the_server_ends_its_sessions_and_waits_for_their_handlers
                 a_replaced_session_ends_and_does_not_hold_up_its_successor
-                a_program_that_is_slow_to_accept_gets_sessions_in_the_order_of_their_lines
                 only_who_is_let_in_becomes_a_session;
             reconnecting:
                 a_client_may_start_before_its_server
@@ -254,7 +256,7 @@ macro_rules! conformance {
             dropped_servers:
                 between_any_two_steps_of_its_life
                 between_any_two_steps_of_its_life_over_tls
-                between_any_two_steps_of_its_life_with_sessions
+                between_any_two_steps_of_its_life_with_a_handler
                 before_anybody_asked_it_for_anything
                 with_connections_that_never_upgrade
                 with_connections_in_the_middle_of_tls
@@ -266,9 +268,8 @@ macro_rules! conformance {
                 after_it_was_closed_by_a_handle
                 with_sessions_that_are_held
                 with_a_session_that_has_more_to_read_than_it_can_hold
-                with_sessions_that_nobody_has_accepted
+                with_handlers_that_never_end
                 whose_next_event_nobody_waits_for_any_more
-                whose_next_session_nobody_waits_for_any_more
                 whose_close_nobody_waits_for_any_more;
             embedding:
                 a_server_takes_a_listener_that_somebody_else_bound

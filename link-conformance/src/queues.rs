@@ -218,10 +218,10 @@ pub async fn long_messages_wait_in_bytes_not_only_in_number<R: Runtime>() {
     server.close().soon::<R>().await;
 
     // The same for a client, and for a session.
-    let mut server = self::server::<R>().max_send_queue(BOUND).client_timeout(LONG).bind().await.unwrap();
-    let builder = self::client(&server).max_send_queue(BOUND).server_timeout(LONG);
-    let (client, session) = join(builder.connect(), server.accept()).soon::<R>().await;
-    let (mut client, mut session) = (client.unwrap(), session.unwrap());
+    let server = self::server::<R>().max_send_queue(BOUND).client_timeout(LONG).bind().await.unwrap();
+    let mut lobby = Lobby::new(server);
+    let builder = self::client(&lobby.handle).max_send_queue(BOUND).server_timeout(LONG);
+    let (mut client, mut session) = lobby.meet(builder).await;
     let sent = send_until_stuck::<R>(8 * PIECE, A_WHILE, |message| client.send(message)).await;
     let back = send_until_stuck::<R>(8 * PIECE, A_WHILE, |message| session.send(message)).await;
     for number in 0..sent {
@@ -231,7 +231,8 @@ pub async fn long_messages_wait_in_bytes_not_only_in_number<R: Runtime>() {
         assert_eq!(number_of(&client.message().await), number);
     }
     client.close().soon::<R>().await;
-    server.close().soon::<R>().await;
+    drop(session);
+    lobby.serving.close().soon::<R>().await;
 }
 
 pub async fn a_slow_program_still_sends<R: Runtime>() {

@@ -4,8 +4,8 @@
 //! the rest. Take this crate to bring a runtime of your own: implement [`Runtime`], and everything here works
 //! there.
 //!
-//! - [`Server`] accepts clients, and hands their events to the program: all of them in one stream, or one
-//!   [`Session`] for each client.
+//! - [`Server`] accepts clients, and gives each a [`Session`] with a handler of its own; or hands the events of all of them to
+//!   the program, in one stream.
 //! - [`Client`] keeps a line to a server, and dials again by itself when it is lost.
 //!
 //! The [`manual`] has a page each on choosing a runtime, writing one, embedding, observability and features.
@@ -38,8 +38,8 @@ pub use client::{
 pub use event_queue::DEFAULT_EVENT_CAPACITY;
 pub use runtime::{Runtime, Timer};
 pub use server::{
-    AcceptError, AttachError, BindError, Candidate, NoListener, Peer, Rejected, RoundTrips, Server,
-    ServerBuilder, ServerError, ServerEvent, ServerHandle, ServerStats, Session, Verdict,
+    AttachError, BindError, Candidate, NoListener, Outcome, Peer, Rejected, RoundTrips, Server,
+    ServerBuilder, ServerError, ServerEvent, ServerHandle, ServerStats, Serving, Session, Verdict,
 };
 #[cfg(feature = "tls")]
 pub use tls::TlsError;

@@ -10,6 +10,7 @@
 
 use std::{
     future::poll_fn,
+    mem,
     pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
@@ -38,6 +39,9 @@ pub(crate) trait Attendant {
     /// Ready once the program has been told everything, after `Closed`.
     fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// The program's turn within the connection's, where it has one.
+    fn poll_program(&mut self, cx: &mut Context<'_>);
+
     /// A decision about an admission that was requested.
     fn poll_decision(&mut self, cx: &mut Context<'_>) -> Poll<(Ticket, Result<(), Refusal>)>;
 
@@ -53,6 +57,8 @@ pub(crate) struct Line<T, A> {
     commands: Commands,
     attendant: A,
     closed: bool,
+    /// Another turn is to follow at once.
+    again: bool,
     /// The time for which the timer is armed. It may be earlier than the deadline, never later.
     armed: Option<Instant>,
 }
@@ -67,7 +73,7 @@ enum Turn {
 impl<T: Transport, A: Attendant> Line<T, A> {
     pub(crate) fn new(transport: T, connection: Connection, commands: Commands, attendant: A) -> Box<Self> {
         let endpoint = Endpoint::new(connection);
-        Box::new(Self { transport, endpoint, commands, attendant, closed: false, armed: None })
+        Box::new(Self { transport, endpoint, commands, attendant, closed: false, again: false, armed: None })
     }
 
     /// Drives the connection to its end. Returns once the program has been told everything and the transport is gone; with
@@ -109,7 +115,10 @@ impl<T: Transport, A: Attendant> Line<T, A> {
                 Turn::Wait => {}
             }
             // Something may have come since it was looked for; from here on, it wakes the task.
-            if self.commands.fall_asleep() && self.await_deadline::<R>(now, timer.as_mut(), cx).is_pending() {
+            if !mem::take(&mut self.again)
+                && self.commands.fall_asleep()
+                && self.await_deadline::<R>(now, timer.as_mut(), cx).is_pending()
+            {
                 return Poll::Pending;
             }
             self.commands.wake_up(cx);
@@ -117,7 +126,7 @@ impl<T: Transport, A: Attendant> Line<T, A> {
     }
 
     fn turn(&mut self, now: Now, cx: &mut Context<'_>) -> Turn {
-        let Self { transport, endpoint, commands, attendant, closed, .. } = self;
+        let Self { transport, endpoint, commands, attendant, closed, again, .. } = self;
         endpoint.begin_turn(now);
         loop {
             match endpoint.poll_action() {
@@ -131,6 +140,8 @@ impl<T: Transport, A: Attendant> Line<T, A> {
                 Action::Event(event) => {
                     match &event {
                         Event::Authenticated { .. } => {
+                            // The program may begin.
+                            *again = true;
                             transport.authenticated(endpoint.connection().config());
                         }
                         Event::Closed { .. } => *closed = true,
@@ -147,6 +158,8 @@ impl<T: Transport, A: Attendant> Line<T, A> {
                     if *closed {
                         // It goes on, however long the peer takes to go.
                         let _ = attendant.poll_told(cx);
+                    } else if endpoint.connection().is_authenticated() {
+                        attendant.poll_program(cx);
                     } else if let Poll::Ready((ticket, verdict)) = attendant.poll_decision(cx) {
                         // Too late is too late: the connection has ended meanwhile, and has said so.
                         let _ = endpoint.decide(ticket, verdict, now);

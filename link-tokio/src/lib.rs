@@ -44,21 +44,22 @@
 //! # }
 //! ```
 //!
-//! # A task for each client
+//! # A handler for each client
+//!
+//! It runs inside the connection's own task, which makes a server like this as fast as the bare socket:
 //!
 //! ```no_run
-//! # use link_tokio::Server;
+//! # use link_tokio::{SendError, Server};
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut server = Server::builder().bind().await?;
-//! while let Ok(mut session) = server.accept().await {
-//!     tokio::spawn(async move {
+//! let server = Server::builder().bind().await?;
+//! server
+//!     .serve(|mut session| async move {
 //!         while let Some(message) = session.next().await {
-//!             if session.send(&message).is_err() {
-//!                 break;
-//!             }
+//!             session.send(&message)?;
 //!         }
-//!     });
-//! }
+//!         Ok::<_, SendError>(())
+//!     })
+//!     .await;
 //! # Ok(())
 //! # }
 //! ```
@@ -90,7 +91,7 @@
 //! # What happens when one side is slow
 //!
 //! A slow *program* is felt by its peer: once its events fill the queue, its connections are no longer read. (A peer
-//! is not judged idle for that.) With [`accept`](Server::accept), each session has a queue of its own. A slow *peer*
+//! is not judged idle for that.) With [`serve`](Server::serve), a slow handler is felt by its own client only. A slow *peer*
 //! fills its own bound ([`max_send_queue`](ServerBuilder::max_send_queue)): then [`Peer::send`] says so, and
 //! [`broadcast`](ServerHandle::broadcast) drops the peer rather than delay the others. One that takes nothing at
 //! all for as long as the [`send_timeout`](ServerBuilder::send_timeout) is dropped as well.

@@ -22,9 +22,10 @@ use std::{
 };
 
 use arbitrary::{Arbitrary, Unstructured};
+use futures_channel::oneshot;
 use link_driver::{
     Address, Client, ClientEvent, CloseReason, Message, Rejected, SendError, Server, ServerBuilder,
-    ServerError, ServerEvent, ServerHandle, Session, Verdict,
+    ServerError, ServerEvent, ServerHandle, Serving, Session, Verdict,
 };
 use tungstenite::handshake::derive_accept_key;
 
@@ -199,12 +200,52 @@ enum ServerAct {
 }
 
 struct Told {
-    server: Server<Sim>,
-    sessions: Vec<Option<Session>>,
-    uses_sessions: bool,
+    face: Face,
+    sessions: Vec<Option<Held>>,
     stages: BTreeMap<u64, Stage>,
     live: BTreeMap<Address, u64>,
     closed: bool,
+}
+
+/// How the program hears of its clients.
+enum Face {
+    Events(Server<Sim>),
+    /// By sessions, which the handlers hand on; some of these take a message on the way, and some end at once.
+    Sessions(Serving<Sim>, Arc<Mutex<Vec<Held>>>),
+}
+
+/// A session, and what its handler waits for.
+struct Held {
+    session: Session,
+    _ends: oneshot::Sender<()>,
+}
+
+impl Face {
+    fn new(server: Server<Sim>, sessions: bool) -> Self {
+        if !sessions {
+            return Self::Events(server);
+        }
+        let arrived = Arc::new(Mutex::new(Vec::new()));
+        let arrives = arrived.clone();
+        let serving = server.serve(move |mut session| {
+            let arrives = arrives.clone();
+            async move {
+                match session.peer().id().0 % 4 {
+                    1 => {
+                        session.next().await;
+                        return Err("a handler that fails");
+                    }
+                    2 if session.next().await.is_none() => return Ok(()),
+                    _ => {}
+                }
+                let (held, ends) = oneshot::channel();
+                arrives.lock().unwrap().push(Held { session, _ends: held });
+                let _ = ends.await;
+                Ok(())
+            }
+        });
+        Self::Sessions(serving, arrived)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -247,9 +288,8 @@ fn hostile_clients(setting: &ServerSetting, input: &mut Unstructured<'_>) {
     let server = setting.builder().listen(listener.clone()).unwrap();
     let handle = server.handle();
     let mut told = Told {
-        server,
+        face: Face::new(server, setting.sessions),
         sessions: vec![],
-        uses_sessions: setting.sessions,
         stages: BTreeMap::new(),
         live: BTreeMap::new(),
         closed: false,
@@ -420,14 +460,20 @@ impl Told {
 
     /// Takes one, and says whether there was one.
     fn take(&mut self) -> bool {
-        if self.uses_sessions {
-            return self.take_from_sessions();
-        }
-        match now(self.server.next()) {
-            None => false,
+        let told = match &mut self.face {
+            Face::Events(server) => now(server.next()),
+            Face::Sessions(serving, arrived) => {
+                let arrived = std::mem::take(&mut *arrived.lock().unwrap());
+                self.sessions.extend(arrived.into_iter().map(Some));
+                now(serving.next())
+            }
+        };
+        let took = self.take_from_sessions();
+        match told {
+            None => took,
             Some(None) => {
                 assert!(self.closed, "the events end with `Close`");
-                false
+                took
             }
             Some(Some(event)) => {
                 assert!(!self.closed, "after the last: {event:?}");
@@ -439,16 +485,8 @@ impl Told {
 
     fn take_from_sessions(&mut self) -> bool {
         let mut took = false;
-        match now(self.server.accept()) {
-            Some(Ok(session)) => {
-                self.sessions.push(Some(session));
-                took = true;
-            }
-            Some(Err(_)) => self.closed = true,
-            None => {}
-        }
         for slot in &mut self.sessions {
-            let Some(session) = slot else { continue };
+            let Some(Held { session, .. }) = slot else { continue };
             match now(session.next()) {
                 Some(Some(_)) => took = true,
                 Some(None) => {

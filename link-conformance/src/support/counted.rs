@@ -115,6 +115,16 @@ impl<R: Runtime, Tag: 'static> Counted<R, Tag> {
         }
     }
 
+    /// Waits until no socket is alive any more, whatever else is.
+    pub(crate) async fn has_no_streams() {
+        let gone = async {
+            while Self::alive().streams > 0 {
+                pause::<R>(Duration::from_millis(2)).await;
+            }
+        };
+        gone.soon::<R>().await;
+    }
+
     /// Waits until nothing is alive any more.
     #[track_caller]
     pub(crate) fn is_empty() -> impl Future<Output = ()> {

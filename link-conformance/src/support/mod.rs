@@ -19,7 +19,8 @@ use futures_util::{
 };
 use link_driver::{
     Address, Client, ClientBuilder, ClientEvent, CloseReason, ConnectError, FailureCause, GiveUp, Message,
-    Peer, Runtime, SendError, Server, ServerBuilder, ServerEvent, ServerHandle, Timer, Wallet,
+    Peer, Runtime, SendError, Server, ServerBuilder, ServerEvent, ServerHandle, Serving, Session, Timer,
+    Wallet,
 };
 use serde_json::{Value, json};
 
@@ -403,4 +404,58 @@ impl Drop for Dropped {
 
 pub(crate) fn is_loopback(address: SocketAddr) -> bool {
     IpAddr::is_loopback(&address.ip())
+}
+
+/// A server whose handler hands each session to the test, and ends with what the test holds of it.
+pub(crate) struct Lobby<R: Runtime> {
+    pub(crate) serving: Serving<R>,
+    pub(crate) handle: ServerHandle<R>,
+    arrived: mpsc::UnboundedReceiver<Held>,
+}
+
+/// A session, in the hands of the test.
+pub(crate) struct Held {
+    session: Session,
+    /// With it, the handler ends.
+    _handler: oneshot::Sender<()>,
+}
+
+impl<R: Runtime> Lobby<R> {
+    pub(crate) fn new(server: Server<R>) -> Self {
+        let (arrives, arrived) = mpsc::unbounded();
+        let handle = server.handle();
+        let serving = server.serve(move |session| {
+            let (held, ends) = oneshot::channel();
+            // If the test is over, nobody waits for it.
+            let _ = arrives.unbounded_send(Held { session, _handler: held });
+            async move {
+                let _ = ends.await;
+            }
+        });
+        Self { serving, handle, arrived }
+    }
+
+    pub(crate) async fn accept(&mut self) -> Held {
+        self.arrived.next().await.expect("it serves")
+    }
+
+    /// Connects a client, and hands out the server's session with it.
+    pub(crate) async fn meet(&mut self, builder: ClientBuilder<R>) -> (Client<R>, Held) {
+        let (client, session) = join(builder.connect(), self.accept()).soon::<R>().await;
+        (client.expect("let in"), session)
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl std::ops::DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
 }

@@ -62,6 +62,10 @@ impl Attendant for ClientAttendant<'_> {
         if self.welcome.is_awaited() { Poll::Ready(()) } else { self.events.poll_sent(cx) }
     }
 
+    fn poll_program(&mut self, _: &mut Context<'_>) {
+        // It has a task of its own.
+    }
+
     fn poll_decision(&mut self, _: &mut Context<'_>) -> Poll<(Ticket, Result<(), Refusal>)> {
         Poll::Pending
     }

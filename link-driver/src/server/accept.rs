@@ -23,10 +23,10 @@ use tracing::{Instrument, info, warn};
 
 use super::{
     AttachError, LOG, ServerError, ServerEvent, builder::Check, guest::Guest, registry::Registry,
-    session::Session, stats::Counters,
+    serve::Handler, stats::Counters,
 };
 use crate::{
-    event_queue::EventSender,
+    event_queue::{EventQueue, EventSender},
     line::LINGER,
     runtime::{self, Runtime},
 };
@@ -46,7 +46,6 @@ pub(super) struct Shared {
     #[cfg(feature = "tls")]
     pub(super) tls: Option<futures_rustls::TlsAcceptor>,
     pub(super) event_capacity: usize,
-    pub(super) session_capacity: usize,
     pub(super) check: Option<Check>,
     pub(super) registry: Registry,
     pub(super) counters: Counters,
@@ -58,6 +57,8 @@ pub(super) struct Shared {
     pub(super) close: Mutex<Option<oneshot::Sender<Infallible>>>,
     /// Ready when everything has ended.
     pub(super) gone: future::Shared<oneshot::Receiver<Infallible>>,
+    /// Ready when a closed server waits for nobody any more.
+    pub(super) abandoned: future::Shared<oneshot::Receiver<Infallible>>,
 }
 
 impl Shared {
@@ -76,11 +77,13 @@ impl Shared {
     }
 }
 
-/// Where the program wants to hear of its clients.
+/// How the program wants to hear of its clients.
 #[derive(Clone)]
 pub(super) enum Face {
+    /// All of it in one place.
     Events(EventSender<ServerEvent>),
-    Sessions(EventSender<Session>),
+    /// By a future for each of them; the rest may be missed.
+    Handler { handler: Handler, events: EventSender<ServerEvent> },
 }
 
 impl Face {
@@ -88,7 +91,14 @@ impl Face {
     pub(super) fn is_full(&self) -> bool {
         match self {
             Self::Events(events) => events.is_full(),
-            Self::Sessions(sessions) => sessions.is_full(),
+            Self::Handler { .. } => false,
+        }
+    }
+
+    /// For what may be missed.
+    fn events(&self) -> EventQueue<ServerEvent> {
+        match self {
+            Self::Events(events) | Self::Handler { events, .. } => events.queue(),
         }
     }
 }
@@ -139,6 +149,7 @@ pub(super) async fn run<R: Runtime>(
     shared: Arc<Shared>,
     mut sources: Sources<R::Listener>,
     _gone: oneshot::Sender<Infallible>,
+    abandon: oneshot::Sender<Infallible>,
 ) {
     let address = shared.config.wallet.address();
     info!(target: LOG, %address, local = shared.local_address.map(tracing::field::display), "started");
@@ -148,9 +159,10 @@ pub(super) async fn run<R: Runtime>(
     drop((sources, alive));
     let patience = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(CLOSE_PATIENCE));
     select(pin!(poll_fn(|cx| Pin::new(&mut dead).poll_next(cx))), pin!(patience)).await;
+    drop(abandon);
     info!(target: LOG, %address, "closed");
-    if let Some(Face::Events(events)) = face {
-        let mut events = events.queue();
+    if let Some(face) = face {
+        let mut events = face.events();
         events.push(ServerEvent::Close);
         let patience = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(LINGER));
         select(poll_fn(|cx| events.poll_sent(cx)), pin!(patience)).await;
@@ -230,8 +242,8 @@ async fn accept_all<R: Runtime>(
                 ) => {}
             (Next::Accepted(Err(error)), face) => {
                 warn!(target: LOG, detail = %error, "cannot accept");
-                if let Some(Face::Events(events)) = face {
-                    events.queue().push_if_ready(ServerEvent::Error(ServerError::Accept(error)));
+                if let Some(face) = face {
+                    face.events().push_if_ready(ServerEvent::Error(ServerError::Accept(error)));
                 }
                 let pause = pin!(pause::<R>(ACCEPT_PAUSE));
                 if let Either::Right(_) = select(pause, &mut sources.closing).await {
@@ -272,10 +284,8 @@ impl TurnedAway {
         self.told = Some(now);
         let (remote, label) = (remote_address, overload.label());
         warn!(target: LOG, %remote, reason = label, others, "turned away");
-        if let Face::Events(events) = face {
-            let error = ServerError::TurnedAway { remote_address, overload, others };
-            events.queue().push_if_ready(ServerEvent::Error(error));
-        }
+        let error = ServerError::TurnedAway { remote_address, overload, others };
+        face.events().push_if_ready(ServerEvent::Error(error));
     }
 }
 

@@ -1,16 +1,19 @@
 //! Between one connection of a server and the program: admission, registration, events.
 
 use std::{
+    convert::Infallible,
+    mem,
     net::SocketAddr,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use futures_util::FutureExt;
-use link_core::{Address, CloseReason, ConnectionId, Event, Message, Now, Refusal, Ticket, Traffic};
-use tracing::{debug, error, info};
+use futures_channel::oneshot;
+use futures_util::{FutureExt, future};
+use link_core::{Address, CloseReason, ConnectionId, Event, Now, Refusal, Ticket, Traffic};
+use tracing::{debug, error, info, warn};
 
 use super::{
     LOG, Rejected, ServerError, ServerEvent,
@@ -18,13 +21,10 @@ use super::{
     builder::Candidate,
     peer::Peer,
     registry::Told,
-    session::Session,
+    serve::{Ended, Handler},
+    session::Open,
 };
-use crate::{
-    event_queue::{self, EventQueue},
-    line::Attendant,
-    outbox::Outbox,
-};
+use crate::{event_queue::EventQueue, line::Attendant, outbox::Outbox};
 
 pub(super) struct ServerAttendant {
     shared: Arc<Shared>,
@@ -34,6 +34,8 @@ pub(super) struct ServerAttendant {
     /// We ended before the program had heard of our predecessor's end. Until it has, it counts as not told of ours, or a
     /// successor of ours could be told of too early.
     predecessor: Option<Told>,
+    /// The registry knows that the program has been told of our end.
+    told: bool,
     /// The address that we had, if we were admitted.
     had: Option<Address>,
     /// The reason of our end, if we were not authenticated. It is counted when our place is free.
@@ -65,20 +67,19 @@ enum Stage {
 type Admission = (Peer, Option<Told>);
 type Decision = Pin<Box<dyn Future<Output = Result<Admission, Refusal>> + Send>>;
 
-/// How the program wants to hear of us.
+/// How the program hears of us.
 enum Program {
     Events(EventQueue<ServerEvent>),
-    Sessions {
-        arrivals: EventQueue<Session>,
-        session: Option<OpenSession>,
+    Handler {
+        handler: Handler,
+        /// For what may be missed.
+        events: EventQueue<ServerEvent>,
+        open: Option<Open>,
+        /// Ready when a closed server waits for no handler any more; looked for once there is nothing else to wait for.
+        abandoned: Option<future::Shared<oneshot::Receiver<Infallible>>>,
     },
     /// It has been told everything, or is not to be told yet.
     Told,
-}
-
-struct OpenSession {
-    messages: EventQueue<Message>,
-    ended: Arc<OnceLock<CloseReason>>,
 }
 
 impl ServerAttendant {
@@ -94,6 +95,7 @@ impl ServerAttendant {
             remote_address,
             outbox,
             predecessor: None,
+            told: false,
             had: None,
             rejected: None,
             stage: Stage::Unknown,
@@ -105,7 +107,12 @@ impl ServerAttendant {
     pub(super) fn tell_to(&mut self, face: &Face) {
         self.program = match face {
             Face::Events(events) => Program::Events(events.queue()),
-            Face::Sessions(sessions) => Program::Sessions { arrivals: sessions.queue(), session: None },
+            Face::Handler { handler, events } => Program::Handler {
+                handler: handler.clone(),
+                events: events.queue(),
+                open: None,
+                abandoned: None,
+            },
         };
     }
 
@@ -139,11 +146,8 @@ impl ServerAttendant {
         info!(target: LOG, connection = self.id.0, %remote, %address, "authenticated");
         self.shared.counters.authenticated();
         peer.set_connected(true);
-        if let Program::Sessions { arrivals, session } = &mut self.program {
-            let (sender, messages) = event_queue::channel(self.shared.session_capacity);
-            let ended = Arc::new(OnceLock::new());
-            arrivals.push(Session::new(peer.clone(), messages, ended.clone()));
-            *session = Some(OpenSession { messages: sender.queue(), ended });
+        if let Program::Handler { handler, open, .. } = &mut self.program {
+            *open = Some(Open::new(peer.clone(), &**handler));
         }
         self.tell(ServerEvent::Authenticated(peer.clone()));
         self.stage = Stage::Authenticated(peer);
@@ -164,8 +168,8 @@ impl ServerAttendant {
                 info!(target: LOG, connection, %remote, %address, reason = label, detail = %reason, "disconnected");
                 self.shared.counters.disconnected(label);
                 peer.set_connected(false);
-                if let Program::Sessions { session: Some(OpenSession { ended, .. }), .. } = &self.program {
-                    let _ = ended.set(reason.clone());
+                if let Program::Handler { open: Some(open), .. } = &mut self.program {
+                    open.end(reason.clone());
                 }
                 return self.tell(ServerEvent::Disconnected(peer, reason));
             }
@@ -190,9 +194,25 @@ impl ServerAttendant {
     }
 
     fn tell(&mut self, event: ServerEvent) {
-        if let Program::Events(events) = &mut self.program {
-            events.push(event);
+        match (&mut self.program, &event) {
+            (Program::Events(events), _) => events.push(event),
+            // The rest is about one session.
+            (Program::Handler { events, .. }, ServerEvent::Rejected(_)) => events.push_if_ready(event),
+            _ => {}
         }
+    }
+
+    /// The handler has ended, and the connection is to.
+    fn handled(&self, ended: Ended) {
+        let connection = self.id.0;
+        match ended {
+            Ended::Well => {}
+            Ended::Failed(error) => {
+                warn!(target: LOG, connection, detail = %error, "the handler failed");
+            }
+            Ended::Panicked => error!(target: LOG, connection, "the handler panicked"),
+        }
+        self.outbox.close();
     }
 }
 
@@ -232,10 +252,7 @@ impl Attendant for ServerAttendant {
                     let bytes = message.as_str().len();
                     events.push_weighing(ServerEvent::Message(peer.clone(), message), bytes);
                 }
-                Program::Sessions { session: Some(session), .. } => {
-                    let bytes = message.as_str().len();
-                    session.messages.push_weighing(message, bytes);
-                }
+                Program::Handler { open: Some(open), .. } => open.push(message),
                 _ => {}
             },
             (Event::Heartbeat { round_trip }, Stage::Authenticated(peer)) => {
@@ -260,37 +277,43 @@ impl Attendant for ServerAttendant {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.program {
             Program::Events(events) => events.poll_ready(cx),
-            Program::Sessions { arrivals, session } => {
-                ready!(arrivals.poll_ready(cx));
-                match session {
-                    Some(session) => session.messages.poll_ready(cx),
-                    None => Poll::Ready(()),
-                }
-            }
-            Program::Told => Poll::Ready(()),
+            Program::Handler { open: Some(open), .. } => match open.has_room() {
+                true => Poll::Ready(()),
+                // It wakes the task when there is.
+                false => Poll::Pending,
+            },
+            Program::Handler { open: None, .. } | Program::Told => Poll::Ready(()),
+        }
+    }
+
+    fn poll_program(&mut self, cx: &mut Context<'_>) {
+        if let Program::Handler { open: Some(open), .. } = &mut self.program
+            && let Poll::Ready(ended) = open.poll(cx)
+        {
+            self.handled(ended);
         }
     }
 
     fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.program {
-            Program::Events(events) => ready!(events.poll_sent(cx)),
-            Program::Sessions { arrivals, session } => {
-                ready!(arrivals.poll_sent(cx));
-                if let Some(session) = session {
-                    // The program has the session, or will have it before any later one; how slowly it reads that does not
-                    // hold up a successor.
-                    self.shared.registry.told(self.id);
-                    ready!(session.messages.poll_sent(cx));
-                }
-            }
-            Program::Told => {}
+        if let Program::Events(events) = &mut self.program {
+            ready!(events.poll_sent(cx));
         }
         if let Some(predecessor) = &mut self.predecessor {
             let _ = ready!(Pin::new(predecessor).poll(cx));
             self.predecessor = None;
         }
-        self.shared.registry.told(self.id);
-        // Ends the session's stream now, rather than when the socket has been seen off.
+        // A handler is told by its session; how long it goes on does not hold up a successor.
+        if !mem::replace(&mut self.told, true) {
+            self.shared.registry.told(self.id);
+        }
+        self.poll_program(cx);
+        if let Program::Handler { open: Some(open), abandoned, .. } = &mut self.program
+            && !open.is_over()
+        {
+            let abandoned = abandoned.get_or_insert_with(|| self.shared.abandoned.clone());
+            // An error is the signal.
+            let _ = ready!(abandoned.poll_unpin(cx));
+        }
         self.program = Program::Told;
         Poll::Ready(())
     }

@@ -35,9 +35,6 @@ use crate::{
     wallet::{Identity, IdentityError, NoRandomness},
 };
 
-/// Messages of one session that wait for its task, at most.
-const SESSION_CAPACITY: usize = 64;
-
 /// A server's options. Each method's first sentence ends with its default.
 ///
 /// A zero time-out or interval switches that guard off.
@@ -395,11 +392,11 @@ impl<R: Runtime> ServerBuilder<R> {
 
         let (close, closing) = oneshot::channel();
         let (gone_sender, gone) = oneshot::channel();
+        let (abandon, abandoned) = oneshot::channel();
         let (attaching, attached) = mpsc::unbounded();
         let shared = Shared {
             config: Arc::new(core),
             event_capacity: self.event_capacity,
-            session_capacity: SESSION_CAPACITY.min(self.event_capacity),
             check: self.check,
             #[cfg(feature = "tls")]
             tls,
@@ -409,8 +406,9 @@ impl<R: Runtime> ServerBuilder<R> {
             attaching,
             close: Mutex::new(Some(close)),
             gone: gone.shared(),
+            abandoned: abandoned.shared(),
         };
-        Ok(Launch { shared, attached, closing, gone: gone_sender, runtime: PhantomData })
+        Ok(Launch { shared, attached, closing, gone: gone_sender, abandon, runtime: PhantomData })
     }
 }
 
@@ -420,6 +418,7 @@ struct Launch<R> {
     attached: mpsc::UnboundedReceiver<Attached>,
     closing: oneshot::Receiver<Infallible>,
     gone: oneshot::Sender<Infallible>,
+    abandon: oneshot::Sender<Infallible>,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -431,11 +430,11 @@ impl<R: Runtime> Launch<R> {
     }
 
     fn launch(self, listener: Option<R::Listener>) -> Server<R> {
-        let Self { shared, attached, closing, gone, .. } = self;
+        let Self { shared, attached, closing, gone, abandon, .. } = self;
         let (decision, decided) = oneshot::channel();
         let shared = Arc::new(shared);
         let sources = Sources { listener, attached, decided: decided.shared(), closing };
-        R::spawn(accept::run::<R>(shared.clone(), sources, gone));
+        R::spawn(accept::run::<R>(shared.clone(), sources, gone, abandon));
         Server { handle: ServerHandle { shared, runtime: PhantomData }, face: Face::Undecided(decision) }
     }
 }

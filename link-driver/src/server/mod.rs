@@ -5,7 +5,8 @@
 //! - `attendant`: between one connection and the program: admission, registration, events.
 //! - `registry`: who is there; the only state that connections share.
 //! - `stats`: what is counted, for metrics.
-//! - `peer`: a program's hold on one client; `session`: the same, with its messages.
+//! - `serve`: a handler for each client, in the connection's own task; `session`: what it is given.
+//! - `peer`: a program's hold on one client.
 
 mod accept;
 mod attendant;
@@ -13,6 +14,7 @@ mod builder;
 mod guest;
 mod peer;
 mod registry;
+mod serve;
 mod session;
 mod stats;
 
@@ -41,16 +43,17 @@ use crate::{
 use accept::Shared;
 pub use builder::{BindError, Candidate, ServerBuilder, Verdict};
 pub use peer::Peer;
+pub use serve::{Outcome, Serving};
 pub use session::Session;
 pub use stats::{RoundTrips, ServerStats};
 
 /// The target of everything that a server logs.
 const LOG: &str = "link::server";
 
-/// A server, as a stream of its events; or, by [`accept`](Self::accept), as a source of sessions.
+/// A server: [`serve`](Self::serve) has a handler for each client; or it is a stream of the events of all of them, for a program
+/// that wants one place for everything.
 ///
-/// It is used the one way or the other: the first call decides. Until then nobody is accepted. Dropping it closes
-/// the listener and every connection.
+/// Until it is used the one way or the other, nobody is accepted. Dropping it closes the listener and every connection.
 ///
 /// What needs no `&mut` is on [`ServerHandle`], to which this dereferences and which can be cloned.
 pub struct Server<R: Runtime> {
@@ -61,7 +64,6 @@ pub struct Server<R: Runtime> {
 enum Face {
     Undecided(oneshot::Sender<accept::Face>),
     Events(Events<ServerEvent>),
-    Sessions(Events<Session>),
     Closed,
 }
 
@@ -133,18 +135,6 @@ pub enum ServerError {
     Accept(io::Error),
 }
 
-/// Why there is no further session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AcceptError {
-    /// The server is closed.
-    #[error("the server is closed")]
-    Closed,
-    /// The server was used as a stream of events before.
-    #[error("this server is used as a stream of events; use either the stream or `accept`, not both")]
-    UsedAsStream,
-}
-
 /// Why a stream was not taken. It has been dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -168,23 +158,6 @@ impl<R: Runtime> Server<R> {
         ServerBuilder::new()
     }
 
-    /// The next client that was let in, with its messages: for a program with a task for each client, so that
-    /// a slow one stalls nobody else.
-    ///
-    /// # Errors
-    /// When the server is closed, or was used as a stream of events before.
-    pub async fn accept(&mut self) -> Result<Session, AcceptError> {
-        if let Face::Undecided(_) = self.face {
-            let (sender, receiver) = event_queue::channel(self.handle.shared.event_capacity);
-            self.decide(accept::Face::Sessions(sender), Face::Sessions(receiver));
-        }
-        match &mut self.face {
-            Face::Sessions(sessions) => poll_fn(|cx| sessions.poll_next(cx)).await.ok_or(AcceptError::Closed),
-            Face::Closed | Face::Undecided(_) => Err(AcceptError::Closed),
-            Face::Events(_) => Err(AcceptError::UsedAsStream),
-        }
-    }
-
     /// A handle for the rest of the program.
     pub fn handle(&self) -> ServerHandle<R> {
         self.handle.clone()
@@ -205,8 +178,7 @@ impl<R: Runtime> Server<R> {
     }
 }
 
-/// The events. After [`Close`](ServerEvent::Close), or when the server is used by
-/// [`accept`](Server::accept), it ends.
+/// The events. After [`Close`](ServerEvent::Close) it ends.
 impl<R: Runtime> Stream for Server<R> {
     type Item = ServerEvent;
 
