@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use link_driver::{
-    BindError, Message, Peer, Rejected, Runtime, SendError, Server, ServerEvent, ServerHandle,
+    BindError, CloseReason, Message, Peer, Rejected, Runtime, SendError, Server, ServerEvent, ServerHandle,
 };
 
 use crate::{
@@ -46,23 +46,69 @@ pub(crate) async fn run<R: Runtime>(args: Serve) -> Result<(), Failure> {
         interrupted().await;
         closing.close().await;
     });
+    // What is told verbosely is told by the stream of events only.
+    if args.echo && !args.broadcast && !printer.verbose {
+        return echo(server, printer, args.quiet).await;
+    }
     while let Some(happened) = server.next().await {
         if let ServerEvent::Message(client, message) = &happened {
             if !args.quiet {
                 printer.message(Some(client.address().as_str()), message)?;
             }
             if let Err(error) = pass_on(&handle, client, message, args.echo, args.broadcast) {
-                let (client, reason) = (client.address(), error.to_string());
-                printer.event(
-                    "error",
-                    &[("client", (&client).into()), ("reason", (&reason).into())],
-                    &format!("{client}: not {}: {reason}", if args.echo { "sent back" } else { "sent on" }),
-                )?;
+                not_sent(printer, client, &error, args.echo)?;
             }
         } else {
             report(printer, &happened)?;
         }
     }
+    Ok(())
+}
+
+/// Sends each client its messages back, in the task of its connection.
+async fn echo<R: Runtime>(server: Server<R>, printer: Printer, quiet: bool) -> Result<(), Failure> {
+    let (fails, mut failed) = tokio::sync::mpsc::channel(1);
+    let mut serving = server.serve(move |mut session| {
+        let fails = fails.clone();
+        async move {
+            let client = session.peer().clone();
+            let told = async {
+                report(printer, &ServerEvent::Authenticated(client.clone()))?;
+                while let Some(message) = session.next().await {
+                    if !quiet {
+                        printer.message(Some(client.address().as_str()), &message)?;
+                    }
+                    if let Err(error) = session.send(&message) {
+                        not_sent(printer, &client, &error, true)?;
+                    }
+                }
+                let reason = session.close_reason().cloned().unwrap_or(CloseReason::Lost);
+                report(printer, &ServerEvent::Disconnected(client.clone(), reason))
+            };
+            if let Err(failure) = told.await {
+                // One is enough to stop for.
+                let _ = fails.try_send(failure);
+            }
+        }
+    });
+    loop {
+        tokio::select! {
+            happened = serving.next() => match happened {
+                Some(happened) => report(printer, &happened)?,
+                None => return Ok(()),
+            },
+            Some(failure) = failed.recv() => return Err(failure),
+        }
+    }
+}
+
+fn not_sent(printer: Printer, client: &Peer, error: &SendError, echo: bool) -> Result<(), Failure> {
+    let (client, reason) = (client.address(), error.to_string());
+    printer.event(
+        "error",
+        &[("client", (&client).into()), ("reason", (&reason).into())],
+        &format!("{client}: not {}: {reason}", if echo { "sent back" } else { "sent on" }),
+    )?;
     Ok(())
 }
 

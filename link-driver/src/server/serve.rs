@@ -84,7 +84,7 @@ impl<R: Runtime> Server<R> {
     ///
     /// ```
     /// # async fn serve<R: link_driver::Runtime>() -> Result<(), Box<dyn std::error::Error>> {
-    /// let server = link_driver::Server::<R>::builder().key_file("server.key").bind().await?;
+    /// let server = link_driver::Server::<R>::builder().wallet(link_driver::new_wallet()?).bind().await?;
     /// server
     ///     .serve(|mut session| async move {
     ///         while let Some(message) = session.next().await {
