@@ -174,7 +174,7 @@ async fn link_events<R: Runtime>(mut server: Server<R>) {
 
 async fn echo(mut session: Session) {
     while let Some(message) = session.next().await {
-        if session.send(&message).is_err() {
+        if session.send(message).is_err() {
             break;
         }
     }

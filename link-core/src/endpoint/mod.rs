@@ -233,11 +233,12 @@ impl Endpoint {
                     self.turn.next = Step::Send;
                     return Action::Program;
                 }
-                Step::Send => {
-                    if !self.send_next() {
-                        self.turn.next = Step::Flush;
-                    }
-                }
+                Step::Send => match self.next_message() {
+                    Some(frame) => return Action::Send(frame),
+                    // A close may have waited for the last of them.
+                    None if self.sends() && self.queue.is_empty() && self.leave_if_all_is_sent() => {}
+                    None => self.turn.next = Step::Flush,
+                },
                 Step::Flush => {
                     self.turn.next = Step::Shutdown;
                     if !self.broken && self.phase.wants_flush() {
@@ -482,28 +483,27 @@ impl Endpoint {
         due
     }
 
-    /// Sends the next message, if one waits; a close that waits for the last of them goes on. Says whether something was done.
-    fn send_next(&mut self) -> bool {
+    /// The next message, if one waits and the turn's bound allows it.
+    fn next_message(&mut self) -> Option<Frame> {
         if !self.sends() {
-            return false;
+            return None;
         }
-        if self.queue.is_empty() {
-            self.turn.more |= self.more_queued;
-            return self.leave_if_all_is_sent();
-        }
-        if self.turn.bytes == 0 {
-            self.turn.more = true;
-            return false;
-        }
-        let Some(message) = self.queue.pop() else { return false };
-        let size = message.as_str().len();
-        self.turn.bytes = self.turn.bytes.saturating_sub(queue::cost(&message));
-        // What can be wrong with it was checked when it was queued.
-        if self.connection.send(message, self.turn.now).is_ok() {
+        loop {
+            if self.turn.bytes == 0 || self.queue.is_empty() {
+                self.turn.more |= self.more_queued || !self.queue.is_empty();
+                return None;
+            }
+            let message = self.queue.pop()?;
+            let size = message.as_str().len();
+            self.turn.bytes = self.turn.bytes.saturating_sub(queue::cost(&message));
+            // What can be wrong with it was checked when it was queued, but for the end of the connection.
+            let Some(frame) = self.connection.frame(message).filter(|frame| self.has_room_for(frame)) else {
+                continue;
+            };
             let Traffic { messages_sent, bytes_sent, .. } = &mut self.traffic;
             count(messages_sent, bytes_sent, size);
+            return Some(frame);
         }
-        true
     }
 
     /// When a peer that takes nothing has had its time.
