@@ -167,7 +167,7 @@ async fn link_events<R: Runtime>(mut server: Server<R>) {
     while let Some(event) = server.next().await {
         if let ServerEvent::Message(client, message) = event {
             // A client that has gone is no reason to stop.
-            let _ = client.send(&message);
+            let _ = client.send(message);
         }
     }
 }

@@ -416,9 +416,9 @@ pub async fn a_dozen_logins_with_one_wallet_leave_one_and_the_story_is_in_order<
     server.close().soon::<R>().await;
 }
 
-pub async fn whoever_leaves_before_its_turn_leaves_the_order_as_it_is<R: Runtime>() {
-    // The program is behind: the first one's end waits, the second waits for that to be told, and goes away; then
-    // a third comes, which nobody holds up but the first.
+pub async fn who_comes_and_goes_while_the_program_is_behind_is_held_up_by_nobody_and_told_in_order<
+    R: Runtime,
+>() {
     let mut server = server::<R>().event_capacity(1).bind().await.unwrap();
     let same = wallet();
     let builder = client(&server).wallet(same.clone()).max_send_queue(64 << 10);
@@ -431,42 +431,29 @@ pub async fn whoever_leaves_before_its_turn_leaves_the_order_as_it_is<R: Runtime
     }
     let [mut second, mut third]: [RawPeer; 2] = others.try_into().ok().unwrap();
     send_until_stuck::<R>(16 << 10, A_WHILE, |message| first.send(message)).await;
+    // The program takes nothing meanwhile.
     let now = unix_millis();
-    let proof = authenticate(&same, now - 1);
-    let second = script(move || {
-        second.send(&proof);
-        second
-    });
-    let mut second = second.soon::<R>().await;
-    let handle = server.handle();
-    until::<R>(|| handle.clients().is_empty()).await;
-    script(move || {
-        second.close(1000);
-        second.until_the_end();
-    })
-    .soon::<R>()
-    .await;
-    let third = script(move || {
+    let others = script(move || {
+        second.send(&authenticate(&same, now - 1));
+        second.text();
         third.send(&authenticate(&same, now));
         third.text();
         third
     });
-    let mut third = Box::pin(third);
-    (&mut third).not_for_a_while::<R>().await;
-
-    let story = async {
-        let mut ended = false;
-        loop {
-            match server.told().await.unwrap() {
-                ServerEvent::Disconnected(peer, CloseReason::Replaced) if peer == old => ended = true,
-                ServerEvent::Authenticated(_) => return ended,
-                ServerEvent::Message(..) | ServerEvent::Rejected(_) => {}
-                other => panic!("{other:?}"),
-            }
+    let third = others.soon::<R>().await;
+    let mut story = Vec::new();
+    while story.len() < 4 {
+        match server.told().await.unwrap() {
+            ServerEvent::Disconnected(peer, reason) => story.push((peer, Some(reason))),
+            ServerEvent::Authenticated(peer) => story.push((peer, None)),
+            ServerEvent::Message(..) => {}
+            other => panic!("{other:?}"),
         }
-    };
-    let (third, in_order) = join(third, story).soon::<R>().await;
-    assert!(in_order, "the third was told of before the first's end");
+    }
+    let [(a, left), (b, came), (c, left_too), (d, stays)]: [_; 4] = story.try_into().ok().unwrap();
+    assert_eq!([&a, &b], [&old, &c]);
+    assert_eq!([left, left_too], [Some(CloseReason::Replaced), Some(CloseReason::Replaced)]);
+    assert!(d != b && came.is_none() && stays.is_none() && d.is_connected());
     drop((first, third));
     server.close().soon::<R>().await;
 }
@@ -506,9 +493,7 @@ pub async fn a_program_that_is_behind_hears_of_an_end_before_it_hears_of_who_cam
         second.text();
         second
     });
-    // For a moment the program goes on taking nothing, and so it is not there yet.
-    pause::<R>(A_WHILE).await;
-    assert_eq!(server.client(&wallet.address()), None, "the end of the one before has yet to be told");
+    let second = back.soon::<R>().await;
     let story = async {
         for number in 0..MESSAGES {
             let (from, message) = server.message().await;
@@ -518,7 +503,7 @@ pub async fn a_program_that_is_behind_hears_of_an_end_before_it_hears_of_who_cam
         let after = server.authenticated().await;
         assert!(after != before && after.address() == before.address());
     };
-    let (second, ()) = join(back, story).soon::<R>().await;
+    story.soon::<R>().await;
     drop(second);
     server.close().soon::<R>().await;
 }

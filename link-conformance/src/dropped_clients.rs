@@ -170,11 +170,12 @@ pub async fn while_it_waits_to_dial_again<R: Runtime>() {
 
 pub async fn when_it_has_given_up<R: Runtime>() {
     counted!(C);
-    // Nobody has taken its last events, for which there is no room.
+    // Nobody has taken its last events: they wait for the program, and nothing waits with them.
     let builder = client_at::<C<R>>(place_of_its_own()).max_reconnect_attempts(0).event_capacity(1);
-    let client = builder.start().unwrap();
-    C::<R>::quiet().await;
-    assert_eq!(C::<R>::alive(), Alive { tasks: 1, ..Alive::default() });
+    let mut client = builder.start().unwrap();
+    C::<R>::is_empty().await;
+    assert!(matches!(client.told().await, Some(ClientEvent::Error(_))));
+    assert!(matches!(client.told().await, Some(ClientEvent::ConnectionFailed(_))));
     leaves_nothing(client).await;
 
     // Somebody has: then nothing is left to be dropped.

@@ -95,7 +95,7 @@ macro_rules! conformance {
                 a_newer_connection_replaces_the_older_and_the_program_hears_it_in_order
                 a_replaced_connection_is_told_409_in_quotes_and_not_heard_any_more
                 a_dozen_logins_with_one_wallet_leave_one_and_the_story_is_in_order
-                whoever_leaves_before_its_turn_leaves_the_order_as_it_is
+                who_comes_and_goes_while_the_program_is_behind_is_held_up_by_nobody_and_told_in_order
                 a_program_that_is_behind_hears_of_an_end_before_it_hears_of_who_came_back
                 without_replacement_the_newer_connection_is_refused_with_409
                 too_many_strangers_are_turned_away_until_there_is_room;

@@ -45,8 +45,11 @@ pub(crate) trait Attendant {
     /// A decision about an admission that was requested.
     fn poll_decision(&mut self, cx: &mut Context<'_>) -> Poll<(Ticket, Result<(), Refusal>)>;
 
-    /// What came and went in a turn; not called when that is nothing.
-    fn count(&mut self, traffic: Traffic);
+    /// A turn has ended, in which that came and went.
+    fn end_turn(&mut self, traffic: Traffic);
+
+    /// A good moment to give back the room that a burst has taken.
+    fn release_spare_room(&mut self);
 }
 
 /// One connection, with all that drives it. It lives in a box: a future keeps room for what is moved into it, and for
@@ -102,10 +105,7 @@ impl<T: Transport, A: Attendant> Line<T, A> {
         loop {
             let now = runtime::now::<R>();
             let turn = self.turn(now, cx);
-            let traffic = self.endpoint.take_traffic();
-            if traffic != Traffic::default() {
-                self.attendant.count(traffic);
-            }
+            self.attendant.end_turn(self.endpoint.take_traffic());
             match turn {
                 Turn::Done => return Poll::Ready(()),
                 Turn::Yield => {
@@ -169,6 +169,7 @@ impl<T: Transport, A: Attendant> Line<T, A> {
                 Action::ReleaseSpareRoom => {
                     transport.release_spare_room();
                     commands.release_spare_room();
+                    attendant.release_spare_room();
                 }
                 Action::Flush => {
                     if !endpoint.is_stalled() && !transport.needs_flush() {

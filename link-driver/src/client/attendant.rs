@@ -58,8 +58,9 @@ impl Attendant for ClientAttendant<'_> {
         if self.welcome.is_awaited() { Poll::Ready(()) } else { self.events.poll_ready(cx) }
     }
 
-    fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.welcome.is_awaited() { Poll::Ready(()) } else { self.events.poll_sent(cx) }
+    fn poll_told(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        self.events.hand_over();
+        Poll::Ready(())
     }
 
     fn poll_program(&mut self, _: &mut Context<'_>) {
@@ -70,7 +71,11 @@ impl Attendant for ClientAttendant<'_> {
         Poll::Pending
     }
 
-    fn count(&mut self, _: Traffic) {
-        // A client's program sees each of them itself.
+    fn end_turn(&mut self, _: Traffic) {
+        self.events.hand_over();
+    }
+
+    fn release_spare_room(&mut self) {
+        self.events.release_spare_room();
     }
 }

@@ -100,8 +100,7 @@ impl Run {
                         self.welcome.tell(Err(failure.clone()));
                         self.tell(ClientEvent::ConnectionFailed(failure));
                     }
-                    // Ends at once when the program has dropped its end.
-                    return poll_fn(|cx| self.events.poll_sent(cx)).await;
+                    return;
                 }
             }
         }
@@ -154,7 +153,7 @@ impl Run {
     /// While somebody waits for the first authentication, nobody can take events, and those of many attempts must
     /// not pile up: what does not fit is missed.
     fn tell(&mut self, event: ClientEvent) {
-        if self.welcome.is_awaited() { self.events.push_if_ready(event) } else { self.events.push(event) }
+        if self.welcome.is_awaited() { self.events.tell_if_ready(event) } else { self.events.tell(event) }
     }
 
     /// Waits until the program has taken what it was told.
@@ -163,7 +162,7 @@ impl Run {
         if welcome.is_awaited() {
             return Ok(());
         }
-        match select(poll_fn(|cx| events.poll_sent(cx)), stop).await {
+        match select(poll_fn(|cx| events.poll_ready(cx)), stop).await {
             Either::Left(_) => Ok(()),
             Either::Right(_) => Err(Stopped),
         }

@@ -27,7 +27,6 @@ use super::{
 };
 use crate::{
     event_queue::{EventQueue, EventSender},
-    line::LINGER,
     runtime::{self, Runtime},
 };
 
@@ -35,8 +34,6 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the program is told at most that connections are turned away.
 const TURNED_AWAY_PAUSE: Duration = Duration::from_secs(1);
-/// How long to wait while the program is behind with its events.
-pub(super) const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// How long a closing server waits for its connections at most.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -88,10 +85,18 @@ pub(super) enum Face {
 
 impl Face {
     /// Whether the program is behind with what it was told.
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         match self {
             Self::Events(events) => events.is_full(),
             Self::Handler { .. } => false,
+        }
+    }
+
+    /// Waits until it is not.
+    pub(super) async fn room(&self) {
+        if self.is_full() {
+            let mut queue = self.events();
+            poll_fn(|cx| queue.poll_ready(cx)).await;
         }
     }
 
@@ -162,10 +167,7 @@ pub(super) async fn run<R: Runtime>(
     drop(abandon);
     info!(target: LOG, %address, "closed");
     if let Some(face) = face {
-        let mut events = face.events();
-        events.push(ServerEvent::Close);
-        let patience = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(LINGER));
-        select(poll_fn(|cx| events.poll_sent(cx)), pin!(patience)).await;
+        face.events().tell(ServerEvent::Close);
     }
 }
 
@@ -192,7 +194,7 @@ impl<L: Send + 'static> Sources<L> {
                 },
                 // While the program is behind, nobody is either: their events would have to wait somewhere.
                 (Some(face), _) if face.is_full() => {
-                    pause::<R>(FULL_PAUSE).await;
+                    face.room().await;
                     Next::Relief
                 }
                 (Some(_), Some(listener)) => Next::Accepted(R::accept(listener).await),
@@ -243,7 +245,7 @@ async fn accept_all<R: Runtime>(
             (Next::Accepted(Err(error)), face) => {
                 warn!(target: LOG, detail = %error, "cannot accept");
                 if let Some(face) = face {
-                    face.events().push_if_ready(ServerEvent::Error(ServerError::Accept(error)));
+                    face.events().tell_if_ready(ServerEvent::Error(ServerError::Accept(error)));
                 }
                 let pause = pin!(pause::<R>(ACCEPT_PAUSE));
                 if let Either::Right(_) = select(pause, &mut sources.closing).await {
@@ -285,12 +287,12 @@ impl TurnedAway {
         let (remote, label) = (remote_address, overload.label());
         warn!(target: LOG, %remote, reason = label, others, "turned away");
         let error = ServerError::TurnedAway { remote_address, overload, others };
-        face.events().push_if_ready(ServerEvent::Error(error));
+        face.events().tell_if_ready(ServerEvent::Error(error));
     }
 }
 
 /// Waits for so long.
-pub(super) async fn pause<R: Runtime>(time: Duration) {
+async fn pause<R: Runtime>(time: Duration) {
     runtime::sleep_until::<R>(runtime::now::<R>().mono.after(time)).await;
 }
 

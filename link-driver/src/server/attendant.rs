@@ -202,6 +202,13 @@ impl ServerAttendant {
         }
     }
 
+    /// What the program is to be told, is where it finds it.
+    fn hand_over(&mut self) {
+        if let Program::Events(events) | Program::Handler { events, .. } = &mut self.program {
+            events.hand_over();
+        }
+    }
+
     /// The handler has ended, and the connection is to.
     fn handled(&self, ended: Ended) {
         let connection = self.id.0;
@@ -276,13 +283,14 @@ impl Attendant for ServerAttendant {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.program {
-            Program::Events(events) => events.poll_ready(cx),
+            // Who is not known yet has little to tell, and a deadline.
+            Program::Events(events) if matches!(self.stage, Stage::Authenticated(_)) => events.poll_ready(cx),
             Program::Handler { open: Some(open), .. } => match open.has_room() {
                 true => Poll::Ready(()),
                 // It wakes the task when there is.
                 false => Poll::Pending,
             },
-            Program::Handler { open: None, .. } | Program::Told => Poll::Ready(()),
+            Program::Events(_) | Program::Handler { open: None, .. } | Program::Told => Poll::Ready(()),
         }
     }
 
@@ -295,9 +303,7 @@ impl Attendant for ServerAttendant {
     }
 
     fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Program::Events(events) = &mut self.program {
-            ready!(events.poll_sent(cx));
-        }
+        self.hand_over();
         if let Some(predecessor) = &mut self.predecessor {
             let _ = ready!(Pin::new(predecessor).poll(cx));
             self.predecessor = None;
@@ -345,8 +351,17 @@ impl Attendant for ServerAttendant {
         Poll::Ready((ticket, Ok(())))
     }
 
-    fn count(&mut self, traffic: Traffic) {
-        self.shared.counters.traffic(traffic);
+    fn end_turn(&mut self, traffic: Traffic) {
+        self.hand_over();
+        if traffic != Traffic::default() {
+            self.shared.counters.traffic(traffic);
+        }
+    }
+
+    fn release_spare_room(&mut self) {
+        if let Program::Events(events) = &mut self.program {
+            events.release_spare_room();
+        }
     }
 }
 

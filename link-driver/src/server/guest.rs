@@ -12,7 +12,7 @@ use tracing::{Span, debug, info_span};
 
 use super::{
     LOG,
-    accept::{Decided, FULL_PAUSE, Face, Shared, pause},
+    accept::{Decided, Face, Shared},
     attendant::ServerAttendant,
 };
 use crate::{
@@ -97,9 +97,7 @@ impl Guest {
         let timeout = self.shared.config.auth_timeout;
         let wanted = Box::pin(within::<R, _>(started.mono, timeout, async {
             let face = decided.await.ok()?;
-            while face.is_full() {
-                pause::<R>(FULL_PAUSE).await;
-            }
+            face.room().await;
             Some(face)
         }));
         let reason = match select(wanted, poll_fn(|cx| self.commands.poll_eviction(cx))).await {

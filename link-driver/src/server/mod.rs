@@ -326,8 +326,7 @@ impl<R: Runtime> ServerHandle<R> {
     /// Closes the listener and every connection, each with a reason, and waits until they are gone: for five seconds at the
     /// most. What was sent before still arrives, as long as each client takes some of it at least once a second.
     ///
-    /// Their last events can still be read from the server for about a second. So wait for this in another task
-    /// than the one that reads them, or call [`Server::close`], which drops them. Calling it again waits as well.
+    /// Their last events can still be read from the server afterwards. Calling it again waits as well.
     pub async fn close(&self) {
         self.shared.shut_down();
         let gone = self.shared.gone.clone();
