@@ -1,55 +1,62 @@
 //! Link at one path of an axum application, beside ordinary routes: `cargo run --release --example beside-axum` starts
 //! it with a visitor of each kind, and ends; with an address, such as `127.0.0.1:8080`, it serves until Ctrl-C.
 //!
-//! The application is axum's, with its routes and its middleware. The server of Link has no listener of its own: it is [started](link_tokio::ServerBuilder::start) without, and each stream that axum has upgraded is
-//! [attached](link_tokio::ServerHandle::attach) to it.
+//! The server of Link has no listener of its own: it is [started](link_tokio::ServerBuilder::start) without, and each WebSocket
+//! that axum has opened is [attached](link_tokio::ServerHandle::attach_websocket) to it. (On the internet, put something in
+//! front of `axum::serve` that ends slow requests: it waits for ever for the rest of a head.)
 
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
-use std::{error::Error, net::SocketAddr, time::Duration};
+use std::{error::Error, future::ready, net::SocketAddr, time::Duration};
 
 use axum::{
-    Extension, Router,
-    body::Body,
-    extract::{ConnectInfo, Request, State},
-    http::StatusCode,
-    response::{IntoResponse, Response},
+    Router,
+    extract::{ConnectInfo, State, WebSocketUpgrade, ws},
+    response::Response,
     routing::get,
 };
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
-use link_tokio::{
-    Client, ClientEvent, Server, ServerEvent, ServerHandle, TokioAsyncReadCompatExt, upgrade_response,
-};
+use futures_util::{SinkExt as _, StreamExt as _};
+use link_tokio::{Client, ClientEvent, Close, Frame, Framed, SendError, Server, ServerHandle};
 use serde_json::json;
 use tokio::net::TcpListener;
 
 /// `GET /link`: becomes a line of Link.
 async fn link(
+    upgrade: WebSocketUpgrade,
     State(server): State<ServerHandle>,
     ConnectInfo(remote_address): ConnectInfo<SocketAddr>,
-    mut request: Request,
 ) -> Response {
-    let response = match upgrade_response(&request) {
-        Ok(response) => response,
-        Err(error) => {
-            let status = error.status().and_then(|status| StatusCode::from_u16(status).ok());
-            return (status.unwrap_or(StatusCode::BAD_REQUEST), error.to_string()).into_response();
+    upgrade.max_message_size(1 << 20).on_upgrade(async move |socket| {
+        let frames = socket.map(|message| message.map(frame)).with(|frame| ready(Ok(message(frame))));
+        // From here on Link knows what to do; if it has no place, the WebSocket is dropped.
+        let _ = server.attach_websocket(Framed::new(frames), remote_address);
+    })
+}
+
+/// axum's word for it, in Link's.
+fn frame(message: ws::Message) -> Frame {
+    match message {
+        ws::Message::Text(text) => Frame::Text(text.as_str().into()),
+        ws::Message::Binary(bytes) => Frame::Binary(bytes),
+        ws::Message::Ping(payload) => Frame::Ping(payload),
+        ws::Message::Pong(payload) => Frame::Pong(payload),
+        ws::Message::Close(close) => {
+            Frame::Close(close.map(|close| Close { code: close.code, reason: close.reason.as_str().into() }))
         }
-    };
-    // The stream is ours once axum has sent the response.
-    let upgrade = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
-        match upgrade.await {
-            // From here on Link knows what to do; if it has no place, the stream is dropped.
-            Ok(stream) => drop(server.attach(TokioIo::new(stream).compat(), remote_address)),
-            Err(error) => println!("{remote_address}: not upgraded: {error}"),
-        }
-    });
-    response.map(|()| Body::empty())
+    }
+}
+
+/// And back.
+fn message(frame: Frame) -> ws::Message {
+    match frame {
+        Frame::Text(text) => ws::Message::text(&*text),
+        Frame::Binary(bytes) => ws::Message::Binary(bytes),
+        Frame::Ping(payload) => ws::Message::Ping(payload),
+        Frame::Pong(payload) => ws::Message::Pong(payload),
+        Frame::Close(close) => ws::Message::Close(
+            close.map(|close| ws::CloseFrame { code: close.code, reason: (*close.reason).into() }),
+        ),
+    }
 }
 
 /// `GET /`: who is there, for people.
@@ -59,8 +66,8 @@ async fn people(State(server): State<ServerHandle>) -> String {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let mut server = Server::builder().start()?;
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let server = Server::builder().start()?;
     let (handle, address) = (server.handle(), server.address());
     let given = std::env::args().nth(1);
     let listener = TcpListener::bind(given.as_deref().unwrap_or("127.0.0.1:0")).await?;
@@ -68,62 +75,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("server   {address} at ws://{at}/link, its clients at http://{at}/");
 
     let app = Router::new().route("/", get(people)).route("/link", get(link)).with_state(handle.clone());
-    let web = tokio::spawn(serve(listener, app));
-
-    // The lines of Link do not end with the HTTP server, so both are told.
-    let ending = tokio::spawn(async move {
-        let outcome = match given {
-            Some(_) => tokio::signal::ctrl_c().await.map_err(Into::into),
-            None => match tokio::time::timeout(Duration::from_secs(20), visit(at, address)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err("the visit takes too long".into()),
-            },
-        };
-        web.abort();
-        handle.close().await;
-        outcome
-    });
-
-    while let Some(event) = server.next().await {
-        match event {
-            ServerEvent::Authenticated(client) => println!("server   sees {}", client.address()),
-            ServerEvent::Message(client, message) => drop(client.send(&message)),
-            ServerEvent::Disconnected(client, reason) => {
-                println!("server   {} is gone: {reason}", client.address().short());
-            }
-            _ => {}
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let web = tokio::spawn(async move { axum::serve(listener, app).await });
+    let serving = tokio::spawn(server.serve(|mut session| async move {
+        println!("server   sees {}", session.address());
+        while let Some(message) = session.next().await {
+            session.send(message)?;
         }
+        Ok::<_, SendError>(())
+    }));
+
+    match given {
+        Some(_) => tokio::signal::ctrl_c().await?,
+        None => tokio::time::timeout(Duration::from_secs(20), visit(at, address)).await??,
     }
-    ending.await?.map_err(|error| error as Box<dyn Error>)?;
+    // The lines of Link do not end with the HTTP server, so both are told.
+    web.abort();
+    handle.close().await;
+    serving.await?;
     println!("done");
     Ok(())
-}
-
-/// The HTTP server. `axum::serve` would do, if nobody on the internet could reach it: it waits for ever for the end of a
-/// request's head. This is the same, with a deadline for that.
-async fn serve(listener: TcpListener, app: Router) {
-    loop {
-        let (stream, remote_address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                println!("cannot accept: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        // Link batches by itself.
-        drop(stream.set_nodelay(true));
-        let service = TowerToHyperService::new(app.clone().layer(Extension(ConnectInfo(remote_address))));
-        tokio::spawn(async move {
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(5))
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades();
-            // What a browser does wrong is no news.
-            drop(connection.await);
-        });
-    }
 }
 
 /// A client of Link, and a browser that asks who is there.

@@ -70,6 +70,20 @@ pub type ClientBuilder = link_driver::ClientBuilder<AsyncStd>;
 /// [`link_driver::ClientHandle`] on async-std.
 pub type ClientHandle = link_driver::ClientHandle<AsyncStd>;
 
+/// The same, over WebSockets of async-tungstenite in the place of Link's own. What they cannot promise is said by
+/// [`AsyncTungstenite`](link_driver::AsyncTungstenite).
+#[cfg(feature = "async-tungstenite")]
+pub mod on_async_tungstenite {
+    use link_driver::OnAsyncTungstenite;
+
+    use super::AsyncStd;
+
+    /// [`link_driver::Server`].
+    pub type Server = link_driver::Server<OnAsyncTungstenite<AsyncStd>>;
+    /// [`link_driver::Client`].
+    pub type Client = link_driver::Client<OnAsyncTungstenite<AsyncStd>>;
+}
+
 impl Runtime for AsyncStd {
     type Stream = Stream;
     type Listener = TcpListener;

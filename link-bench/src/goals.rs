@@ -42,6 +42,8 @@ pub enum Face {
     Serve,
     /// One loop over the events of all clients.
     Events,
+    /// A handler for each client, over WebSockets of async-tungstenite in the place of Link's own.
+    OnAsyncTungstenite,
 }
 
 /// On which threads a server runs.
@@ -57,6 +59,13 @@ impl What {
     /// Whether it is measured in this way too.
     pub fn is_for(self, runtime: RuntimeName, face: Face, threads: Threads) -> bool {
         match self {
+            // What the default is better at, in figures.
+            Self::PingPong | Self::Pipelined | Self::Memory | Self::Large
+                if face == Face::OnAsyncTungstenite =>
+            {
+                threads == Threads::One
+            }
+            _ if face == Face::OnAsyncTungstenite => false,
             Self::PingPong | Self::Pipelined => threads == Threads::One || runtime == RuntimeName::Tokio,
             Self::Broadcast | Self::Contention => (face, threads) == (Face::Events, Threads::One),
             _ => threads == Threads::One,
@@ -86,7 +95,7 @@ pub async fn measure(what: What, settings: &Settings) -> Vec<Row> {
     match what {
         What::PingPong => {
             let goal = match (settings.face, settings.threads) {
-                (Face::Serve, Threads::Default) => 1.08,
+                (Face::Serve | Face::OnAsyncTungstenite, Threads::Default) => 1.08,
                 (Face::Events, Threads::Default) => 1.45,
                 (_, Threads::One) => 1.10,
             };
@@ -137,6 +146,7 @@ impl Server {
         let kind = match settings.face {
             Face::Serve => Kind::LinkServe,
             Face::Events => Kind::LinkEvents,
+            Face::OnAsyncTungstenite => Kind::LinkOnAsyncTungstenite,
         };
         Self::start(settings, kind, workers, 0)
     }
@@ -323,7 +333,7 @@ async fn memory(settings: &Settings) -> Vec<Row> {
     let all = Row::new(above, on.clone(), "KiB", Goal::ExtraAtMost(1.5), &rounds);
     let whole: Vec<_> = rounds.iter().map(|round| Round { bare: 0.0, link: round.link }).collect();
     let goal = match settings.face {
-        Face::Serve => 5.5,
+        Face::Serve | Face::OnAsyncTungstenite => 5.5,
         Face::Events => 6.0,
     };
     vec![all, Row::new("memory of an idle connection, whole", on, "KiB", Goal::ExtraAtMost(goal), &whole)]

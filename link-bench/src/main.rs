@@ -35,8 +35,14 @@ struct Arguments {
     /// The runtime of the servers, Link's and the bare one; several with commas.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "tokio")]
     runtime: Vec<RuntimeName>,
-    /// How Link's program is written: a handler for each client, or one loop over all events; several with commas.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "serve,events")]
+    /// How Link's program is written: a handler for each client, or one loop over all events; or the first, over WebSockets that are not
+    /// Link's own; several with commas.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "serve,events,on-async-tungstenite"
+    )]
     face: Vec<Face>,
     /// On which threads the servers run, where that is measured at all; several with commas.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "one,default")]

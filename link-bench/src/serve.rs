@@ -11,7 +11,7 @@ use std::{
 use async_channel::{Receiver, Sender};
 use clap::{Args, ValueEnum};
 use link_async_std::AsyncStd;
-use link_driver::{Message, Runtime, Server, ServerEvent, Session};
+use link_driver::{Message, OnAsyncTungstenite, Runtime, Server, ServerEvent, Session};
 use link_smol::Smol;
 use link_soak::serve::{Listening, RuntimeName, say};
 use link_tokio::Tokio;
@@ -35,13 +35,15 @@ pub enum Kind {
     LinkEvents,
     /// Link with a handler for each client, in the connection's own task: every message goes back, and broadcasts.
     LinkServe,
+    /// The same, over WebSockets of async-tungstenite in the place of Link's own.
+    LinkOnAsyncTungstenite,
 }
 
 impl Kind {
     /// How its clients introduce themselves.
     pub fn greeting(self) -> Greeting {
         match self {
-            Self::LinkEvents | Self::LinkServe => Greeting::Link,
+            Self::LinkEvents | Self::LinkServe | Self::LinkOnAsyncTungstenite => Greeting::Link,
             Self::BareEcho | Self::BareHeartbeats | Self::BareBroadcast => Greeting::Bare,
         }
     }
@@ -136,9 +138,16 @@ pub fn start(options: Options) -> io::Result<Started> {
 }
 
 async fn serve<R: Runtime>(options: Options, listens: Sender<SocketAddr>, told: Receiver<String>) {
+    match options.kind {
+        Kind::LinkOnAsyncTungstenite => run_on::<OnAsyncTungstenite<R>>(options, listens, told).await,
+        _ => run_on::<R>(options, listens, told).await,
+    }
+}
+
+async fn run_on<R: Runtime>(options: Options, listens: Sender<SocketAddr>, told: Receiver<String>) {
     let listens = |at| listens.try_send(at).expect("somebody waits for it");
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    if let Kind::LinkEvents | Kind::LinkServe = options.kind {
+    if let Greeting::Link = options.kind.greeting() {
         let server =
             Server::<R>::builder().host(Ipv4Addr::LOCALHOST).port(0).bind().await.expect("a free port");
         listens(server.local_address().expect("it listens"));

@@ -17,8 +17,11 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "async-tungstenite")]
+mod async_tungstenite;
 mod client;
 mod event_queue;
+mod framed;
 mod line;
 pub mod manual;
 mod maybe_tls;
@@ -31,11 +34,14 @@ mod tls;
 mod transport;
 mod wallet;
 
+#[cfg(feature = "async-tungstenite")]
+pub use async_tungstenite::{AsyncTungstenite, OnAsyncTungstenite};
 pub use client::{
     Client, ClientBuilder, ClientError, ClientEvent, ClientHandle, ConnectError, ConnectionFailure,
     Destination, DialError, FailureCause,
 };
 pub use event_queue::DEFAULT_EVENT_CAPACITY;
+pub use framed::Framed;
 pub use runtime::{Runtime, Timer};
 pub use server::{
     AttachError, BindError, Candidate, NoListener, Outcome, Peer, Rejected, RoundTrips, Server,
@@ -59,6 +65,8 @@ pub use link_core::{
     InvalidAddress, InvalidMessage, InvalidPrivateKey, InvalidSignature, Message, Overload, PrivateKey,
     PublicKey, Refusal, SendError, Signature, Status, UnixMillis, Violation, Wallet,
 };
+/// What a [`Transport`] of one's own speaks in.
+pub use link_core::{ByteString, Bytes, Close, Config, Frame, Incoming};
 
 /// The port of Link, unless another one is asked for.
 pub const DEFAULT_PORT: u16 = 3793;

@@ -25,6 +25,10 @@ pub trait Runtime: Sized + Send + Sync + 'static {
     /// A timer, to be armed again and again.
     type Timer: Timer;
 
+    /// Whether its connections are WebSockets of async-tungstenite, rather than Link's own: see
+    /// `OnAsyncTungstenite`, behind the feature `async-tungstenite`. Without that it means nothing.
+    const ASYNC_TUNGSTENITE: bool = false;
+
     /// Opens a connection to a host, by name or IP address.
     fn connect(host: &str, port: u16) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 

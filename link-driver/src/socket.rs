@@ -119,7 +119,7 @@ pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, te
 
 /// Ends our direction, then reads and drops what still comes until the peer has ended its own. Without that the
 /// system would answer unread bytes with a reset, and the reset may overtake our last words.
-fn poll_end<S: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) fn poll_end<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     ended: &mut bool,
     cx: &mut Context<'_>,

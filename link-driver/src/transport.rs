@@ -63,3 +63,42 @@ pub enum StartSendError {
     #[error("the transport is broken")]
     Broken,
 }
+
+/// Of whatever kind: for a client, which need not know it when it is built.
+impl<T: Transport + ?Sized> Transport for Box<T> {
+    fn poll_frame(&mut self, limit: usize, cx: &mut Context<'_>) -> Incoming {
+        (**self).poll_frame(limit, cx)
+    }
+
+    fn start_send(&mut self, frame: Frame, cx: &mut Context<'_>) -> Result<(), StartSendError> {
+        (**self).start_send(frame, cx)
+    }
+
+    fn needs_flush(&self) -> bool {
+        (**self).needs_flush()
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_flush(cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        (**self).poll_shutdown(cx)
+    }
+
+    fn progress(&self) -> u64 {
+        (**self).progress()
+    }
+
+    fn authenticated(&mut self, config: &Config) {
+        (**self).authenticated(config);
+    }
+
+    fn release_spare_room(&mut self) {
+        (**self).release_spare_room();
+    }
+
+    fn take_unsent(&mut self) -> Vec<Frame> {
+        (**self).take_unsent()
+    }
+}

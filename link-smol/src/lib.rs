@@ -69,6 +69,20 @@ pub type ClientBuilder = link_driver::ClientBuilder<Smol>;
 /// [`link_driver::ClientHandle`] on smol.
 pub type ClientHandle = link_driver::ClientHandle<Smol>;
 
+/// The same, over WebSockets of async-tungstenite in the place of Link's own. What they cannot promise is said by
+/// [`AsyncTungstenite`](link_driver::AsyncTungstenite).
+#[cfg(feature = "async-tungstenite")]
+pub mod on_async_tungstenite {
+    use link_driver::OnAsyncTungstenite;
+
+    use super::Smol;
+
+    /// [`link_driver::Server`].
+    pub type Server = link_driver::Server<OnAsyncTungstenite<Smol>>;
+    /// [`link_driver::Client`].
+    pub type Client = link_driver::Client<OnAsyncTungstenite<Smol>>;
+}
+
 impl Runtime for Smol {
     type Stream = TcpStream;
     type Listener = TcpListener;

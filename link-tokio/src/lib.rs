@@ -142,6 +142,20 @@ pub type ClientBuilder = link_driver::ClientBuilder<Tokio>;
 /// [`link_driver::ClientHandle`] on tokio.
 pub type ClientHandle = link_driver::ClientHandle<Tokio>;
 
+/// The same, over WebSockets of async-tungstenite in the place of Link's own. What they cannot promise is said by
+/// [`AsyncTungstenite`](link_driver::AsyncTungstenite).
+#[cfg(feature = "async-tungstenite")]
+pub mod on_async_tungstenite {
+    use link_driver::OnAsyncTungstenite;
+
+    use super::Tokio;
+
+    /// [`link_driver::Server`].
+    pub type Server = link_driver::Server<OnAsyncTungstenite<Tokio>>;
+    /// [`link_driver::Client`].
+    pub type Client = link_driver::Client<OnAsyncTungstenite<Tokio>>;
+}
+
 impl Runtime for Tokio {
     type Stream = Compat<TcpStream>;
     type Listener = TcpListener;

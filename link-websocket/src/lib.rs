@@ -59,11 +59,13 @@
 
 #![forbid(unsafe_code)]
 
+mod convert;
 mod outgoing;
 mod rationed;
 mod upgrade;
 mod websocket;
 
+pub use convert::{incoming, outgoing};
 pub use upgrade::{
     ClientUpgrade, InvalidRequest, MAX_HEAD, NotOpened, NotUpgraded, Progress, Request, ServerUpgrade,
     request, upgrade_response,

@@ -265,9 +265,9 @@ pub enum NotOpened {
     Refused(String),
 }
 
-impl NotOpened {
-    fn of(error: &Error) -> Self {
-        match error {
+impl From<Error> for NotOpened {
+    fn from(error: Error) -> Self {
+        match &error {
             Error::Protocol(ProtocolError::HttparseError(_)) => Self::NoHttp,
             Error::Protocol(ProtocolError::HandshakeIncomplete) => Self::Ended,
             Error::Io(error) if error.kind() == ErrorKind::ConnectionReset => Self::Ended,
@@ -307,7 +307,7 @@ impl<S: Read + Write> ClientUpgrade<S> {
         upgrade.get_mut().get_mut().replenish();
         match upgrade.handshake() {
             Ok((socket, _response)) => Ok(Progress::Done(WebSocket::new(socket, Role::Client))),
-            Err(HandshakeError::Failure(error)) => Err(NotOpened::of(&error)),
+            Err(HandshakeError::Failure(error)) => Err(NotOpened::from(error)),
             Err(HandshakeError::Interrupted(mut upgrade)) => {
                 let enough = upgrade.get_mut().get_mut().is_used_up();
                 self.0 = Some(upgrade);

@@ -2,12 +2,11 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use link_core::{Bytes, Close, Frame, Incoming, Violation};
+use link_core::{Bytes, Frame, Incoming, Violation};
 use tungstenite::{
     Error, Message,
-    error::{CapacityError, ProtocolError},
     protocol::{
-        CloseFrame, Role, WebSocketConfig,
+        Role, WebSocketConfig,
         frame::{
             Frame as RawFrame, FrameHeader,
             coding::{Control, Data, OpCode},
@@ -16,6 +15,7 @@ use tungstenite::{
 };
 
 use crate::{
+    convert,
     outgoing::Outgoing,
     rationed::{ANSWER_ROOM, Rationed},
 };
@@ -133,26 +133,25 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     fn read_frame(&mut self) -> Incoming {
-        match self.inner.read() {
-            Ok(message) => self.incoming(message),
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                match self.inner.get_ref().is_used_up() {
-                    true => Incoming::Enough,
-                    false => Incoming::Nothing,
-                }
-            }
-            Err(Error::Capacity(CapacityError::MessageTooLong { max_size: limit, .. })) => {
-                Incoming::Violation(Violation::MessageTooLarge { limit })
-            }
-            Err(Error::Utf8(_)) => Incoming::Violation(Violation::NotUtf8),
-            Err(Error::Protocol(error)) if error != ProtocolError::ResetWithoutClosingHandshake => {
-                Incoming::Violation(Violation::WebSocket)
-            }
-            Err(_) => Incoming::Ended,
+        let read = self.inner.read();
+        if let Ok(message) = &read {
+            self.note(message);
+        }
+        match read {
+            // (Not by `incoming`, so that it is looked through once.)
+            Ok(Message::Text(text)) => match self.unshared(text.into()).try_into() {
+                Ok(text) => Incoming::Frame(Frame::Text(text)),
+                Err(_) => Incoming::Violation(Violation::NotUtf8),
+            },
+            Ok(Message::Binary(bytes)) => Incoming::Frame(Frame::Binary(self.unshared(bytes))),
+            read => match convert::incoming(read) {
+                Incoming::Nothing if self.inner.get_ref().is_used_up() => Incoming::Enough,
+                incoming => incoming,
+            },
         }
     }
 
-    fn incoming(&mut self, message: Message) -> Incoming {
+    fn note(&mut self, message: &Message) {
         self.answering |= matches!(message, Message::Ping(_) | Message::Close(_));
         if let Message::Close(_) = message {
             self.make_room_for_a_close();
@@ -163,20 +162,6 @@ impl<S: Read + Write> WebSocket<S> {
                 self.held = None;
             }
         }
-        Incoming::Frame(match message {
-            Message::Text(text) => match self.unshared(text.into()).try_into() {
-                Ok(text) => Frame::Text(text),
-                Err(_) => return Incoming::Violation(Violation::NotUtf8),
-            },
-            Message::Binary(bytes) => Frame::Binary(self.unshared(bytes)),
-            Message::Ping(payload) => Frame::Ping(payload),
-            Message::Pong(payload) => Frame::Pong(payload),
-            Message::Close(close) => Frame::Close(
-                close.map(|close| Close { code: close.code.into(), reason: close.reason.as_str().into() }),
-            ),
-            // Reading never yields a raw frame.
-            Message::Frame(_) => return Incoming::Violation(Violation::WebSocket),
-        })
     }
 
     /// A payload is a slice of the read buffer, and keeps all of it alive. That is good while the buffer is small; one
@@ -202,11 +187,7 @@ impl<S: Read + Write> WebSocket<S> {
             Frame::Ping(payload) => (OpCode::Control(Control::Ping), payload),
             Frame::Pong(payload) => return self.answer(Message::Pong(payload)),
             Frame::Close(close) => {
-                let close = close.map(|close| CloseFrame {
-                    code: close.code.into(),
-                    reason: AsRef::<str>::as_ref(&*close.reason).into(),
-                });
-                return self.answer(Message::Close(close));
+                return self.answer(Message::Close(close.map(convert::close_frame)));
             }
         };
         if !self.inner.can_write() {

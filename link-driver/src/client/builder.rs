@@ -26,6 +26,7 @@ use crate::{
     event_queue::{self, DEFAULT_EVENT_CAPACITY},
     maybe_tls::ByteStream,
     runtime::Runtime,
+    transport::Transport,
     wallet::{Identity, IdentityError, NoRandomness, seed},
 };
 
@@ -203,10 +204,27 @@ impl<R: Runtime> ClientBuilder<R> {
         C: Future<Output = io::Result<S>> + Send + 'static,
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.connector = Some(Arc::new(move |destination| {
+        self.connector = Some(Connector::Stream(Arc::new(move |destination| {
             let connecting = connector(destination);
             async move { connecting.await.map(|stream| Box::new(stream) as Box<dyn ByteStream>) }.boxed()
-        }));
+        })));
+        self
+    }
+
+    /// How it comes to a WebSocket, when the program does all of that itself, the HTTP upgrade included: a function of the
+    /// destination, called for each attempt. It takes the place of a [`connector`](Self::connector), of TLS and of headers. Another
+    /// library's WebSocket becomes a [`Transport`] as [`Framed`](crate::Framed).
+    pub fn websocket_connector<F, C, T>(mut self, connector: F) -> Self
+    where
+        F: Fn(Destination) -> C + Send + Sync + 'static,
+        C: Future<Output = io::Result<T>> + Send + 'static,
+        T: Transport + Send + 'static,
+    {
+        self.connector = Some(Connector::WebSocket(Arc::new(move |destination| {
+            let connecting = connector(destination);
+            async move { connecting.await.map(|socket| Box::new(socket) as Box<dyn Transport + Send>) }
+                .boxed()
+        })));
         self
     }
 

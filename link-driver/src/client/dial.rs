@@ -3,17 +3,21 @@
 use std::{io, net::Ipv6Addr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
+use link_core::Config;
 use link_websocket::{
     NotOpened, Request,
     http::{HeaderMap, Uri, uri::InvalidUri},
 };
 
+#[cfg(feature = "async-tungstenite")]
+use crate::async_tungstenite::AsyncTungstenite;
 use crate::{
     DEFAULT_PORT,
     line::within,
     maybe_tls::{ByteStream, Dialled, MaybeTls},
     runtime::{self, Runtime},
     socket::WebSocket,
+    transport::Transport,
 };
 
 /// Where a client dials.
@@ -44,9 +48,25 @@ pub struct Destination {
     pub port: u16,
 }
 
-/// How the program connects, when it does so itself.
-pub(super) type Connector =
-    Arc<dyn Fn(Destination) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> + Send + Sync>;
+/// What the program does itself of the way to a WebSocket.
+#[derive(Clone)]
+pub(super) enum Connector {
+    /// It connects.
+    Stream(By<Box<dyn ByteStream>>),
+    /// All of it.
+    WebSocket(By<Box<dyn Transport + Send>>),
+}
+
+/// By a function of the program's.
+pub(super) type By<T> = Arc<dyn Fn(Destination) -> BoxFuture<'static, io::Result<T>> + Send + Sync>;
+
+/// An open WebSocket.
+pub(super) enum Opened<S> {
+    Own(Box<WebSocket<MaybeTls<Dialled<S>>>>),
+    #[cfg(feature = "async-tungstenite")]
+    AsyncTungstenite(Box<AsyncTungstenite<MaybeTls<Dialled<S>>>>),
+    Foreign(Box<dyn Transport + Send>),
+}
 
 /// All that it takes to open a WebSocket, again and again.
 #[derive(Clone)]
@@ -193,52 +213,63 @@ impl std::fmt::Display for Target {
 
 impl Dialler {
     /// Opens a WebSocket.
-    pub(super) async fn dial<R: Runtime>(
-        &self,
-    ) -> Result<WebSocket<MaybeTls<Dialled<R::Stream>>>, DialError> {
+    pub(super) async fn dial<R: Runtime>(&self, config: &Config) -> Result<Opened<R::Stream>, DialError> {
         let Self { target, timeout, .. } = self;
-        let work = async {
-            let request = target.request(&self.headers)?;
-            let stream = self
-                .connect::<R>()
-                .await
-                .map_err(|error| DialError::Connect { target: target.to_string(), error: Arc::new(error) })?;
-            #[cfg(feature = "tls")]
-            let stream = secure(target, stream, self.tls.as_ref()).await?;
-            #[cfg(not(feature = "tls"))]
-            let stream = MaybeTls::Plain(stream);
-            WebSocket::client(stream, request).await.map_err(|error| {
-                let answer = match &error {
-                    // An alert; or what OpenSSL does to who says HTTP where it expects TLS.
-                    NotOpened::NoHttp | NotOpened::Ended if !target.tls => {
-                        format!("{error}; if it speaks TLS, use `wss://`")
-                    }
-                    error => error.to_string(),
-                };
-                DialError::Upgrade { target: target.to_string(), answer }
-            })
-        };
-        match within::<R, _>(runtime::now::<R>().mono, *timeout, work).await {
+        match within::<R, _>(runtime::now::<R>().mono, *timeout, self.open::<R>(config)).await {
             Some(outcome) => outcome,
             None => Err(DialError::Timeout { target: target.to_string(), timeout: *timeout }),
         }
     }
 
-    async fn connect<R: Runtime>(&self) -> io::Result<Dialled<R::Stream>> {
-        let Target { host, port, .. } = &self.target;
-        match &self.connector {
-            None => R::connect(host, *port).await.map(Dialled::Own),
-            Some(connector) => {
-                let destination = Destination { host: host.clone(), port: *port };
-                // A panic there is the program's affair; it is told, and does not end the client.
-                AssertUnwindSafe(async { connector(destination).await })
-                    .catch_unwind()
-                    .await
-                    .unwrap_or_else(|_| Err(io::Error::other("the program's connector panicked")))
-                    .map(Dialled::Foreign)
+    async fn open<R: Runtime>(&self, _config: &Config) -> Result<Opened<R::Stream>, DialError> {
+        let target = &self.target;
+        let not_connected = |error| DialError::Connect { target: target.to_string(), error: Arc::new(error) };
+        let destination = || Destination { host: target.host.clone(), port: target.port };
+        let request = target.request(&self.headers)?;
+        let stream = match &self.connector {
+            None => R::connect(&target.host, target.port).await.map(Dialled::Own),
+            Some(Connector::Stream(connector)) => {
+                by_program(connector, destination()).await.map(Dialled::Foreign)
             }
+            Some(Connector::WebSocket(connector)) => {
+                let opened = by_program(connector, destination()).await;
+                return opened.map(Opened::Foreign).map_err(not_connected);
+            }
+        };
+        let stream = stream.map_err(not_connected)?;
+        #[cfg(feature = "tls")]
+        let stream = secure(target, stream, self.tls.as_ref()).await?;
+        #[cfg(not(feature = "tls"))]
+        let stream = MaybeTls::Plain(stream);
+        #[cfg(feature = "async-tungstenite")]
+        if R::ASYNC_TUNGSTENITE {
+            let opened = AsyncTungstenite::client(stream, request, _config).await;
+            return opened
+                .map(|socket| Opened::AsyncTungstenite(Box::new(socket)))
+                .map_err(|error| not_opened(target, &error));
         }
+        let opened = WebSocket::client(stream, request).await;
+        opened.map(|socket| Opened::Own(Box::new(socket))).map_err(|error| not_opened(target, &error))
     }
+}
+
+fn not_opened(target: &Target, error: &NotOpened) -> DialError {
+    let answer = match error {
+        // An alert; or what OpenSSL does to who says HTTP where it expects TLS.
+        NotOpened::NoHttp | NotOpened::Ended if !target.tls => {
+            format!("{error}; if it speaks TLS, use `wss://`")
+        }
+        error => error.to_string(),
+    };
+    DialError::Upgrade { target: target.to_string(), answer }
+}
+
+/// A panic there is the program's affair; it is told, and does not end the client.
+async fn by_program<T>(connector: &By<T>, destination: Destination) -> io::Result<T> {
+    AssertUnwindSafe(async { connector(destination).await })
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other("the program's connector panicked")))
 }
 
 /// The client's half of the TLS handshake, if there is to be one.

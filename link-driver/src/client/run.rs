@@ -8,14 +8,16 @@ use link_core::{Config, Connection, Frame, GiveUp, Message, Next, Reconnect};
 use tracing::{debug, warn};
 
 use super::{
-    ClientError, ClientEvent, ConnectionFailure, FailureCause, LOG, Shared, attendant::ClientAttendant,
-    dial::Dialler,
+    ClientError, ClientEvent, ConnectionFailure, FailureCause, LOG, Shared,
+    attendant::ClientAttendant,
+    dial::{Dialler, Opened},
 };
 use crate::{
     event_queue::EventQueue,
     line::Line,
     outbox::outbox,
     runtime::{self, Runtime},
+    transport::Transport,
 };
 
 /// All that the task owns.
@@ -110,16 +112,24 @@ impl Run {
     async fn session<R: Runtime>(&mut self) -> Result<FailureCause, Stopped> {
         self.reconnect.dialled();
         let dialler = self.dialler.clone();
-        let dialling = async move { dialler.dial::<R>().await };
-        let socket = match self.unless_stopped(dialling).await? {
-            Ok(socket) => socket,
+        let config = self.config.clone();
+        let dialling = async move { dialler.dial::<R>(&config).await };
+        match self.unless_stopped(dialling).await? {
+            Ok(Opened::Own(websocket)) => Box::pin(self.converse::<R, _>(*websocket)).await,
+            #[cfg(feature = "async-tungstenite")]
+            Ok(Opened::AsyncTungstenite(websocket)) => Box::pin(self.converse::<R, _>(*websocket)).await,
+            Ok(Opened::Foreign(websocket)) => Box::pin(self.converse::<R, _>(websocket)).await,
             Err(error) => {
                 debug!(target: LOG, detail = %error, "cannot dial");
                 self.tell(ClientEvent::Error(ClientError::Dial(error.clone())));
                 self.reconnect.failed(runtime::now::<R>());
-                return Ok(error.into());
+                Ok(error.into())
             }
-        };
+        }
+    }
+
+    /// Drives an open WebSocket to its end.
+    async fn converse<R: Runtime, T: Transport>(&mut self, websocket: T) -> Result<FailureCause, Stopped> {
         self.tell(ClientEvent::Connected);
         let opened = self.reconnect.opened(runtime::now::<R>());
         let connection = Connection::client(self.config.clone(), opened);
@@ -132,7 +142,7 @@ impl Run {
             welcome: &mut self.welcome,
             ended: None,
         };
-        let mut driving = Box::pin(Line::new(socket, connection, commands, attendant).drive::<R>());
+        let mut driving = Box::pin(Line::new(websocket, connection, commands, attendant).drive::<R>());
         let (stopped, (unsent, ClientAttendant { ended, .. })) =
             match select(driving.as_mut(), &mut self.stop).await {
                 Either::Left((ended, _)) => (false, ended),

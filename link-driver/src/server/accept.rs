@@ -12,7 +12,7 @@ use std::{
 
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
-use futures_io::{AsyncRead, AsyncWrite};
+use futures_io::AsyncWrite;
 use futures_util::{
     FutureExt, StreamExt,
     future::{self, BoxFuture, Either, select},
@@ -28,6 +28,7 @@ use super::{
 use crate::{
     event_queue::{EventQueue, EventSender},
     runtime::{self, Runtime},
+    transport::Transport,
 };
 
 /// How long to wait when the system has no connection to give, for want of file descriptors perhaps.
@@ -123,15 +124,15 @@ pub(super) type Decided = future::Shared<oneshot::Receiver<Face>>;
 /// A stream that somebody else has upgraded, on its way to a task of its own.
 pub(super) type Attached = Box<dyn FnOnce(Decided) -> BoxFuture<'static, ()> + Send>;
 
-/// Takes a place for a stream, and hands it to the accepting task: that one is within its runtime, and the caller need
+/// Takes a place for a WebSocket, and hands it to the accepting task: that one is within its runtime, and the caller need
 /// not be.
-pub(super) fn attach<R: Runtime, S>(
+pub(super) fn attach<R: Runtime, T>(
     shared: &Arc<Shared>,
-    stream: S,
+    transport: T,
     remote_address: SocketAddr,
 ) -> Result<ConnectionId, AttachError>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: Transport + Send + 'static,
 {
     let guest = match Guest::arrive(shared, remote_address) {
         None => return Err(AttachError::Closed),
@@ -141,7 +142,7 @@ where
     let (id, started) = (guest.id(), runtime::now::<R>());
     let span = guest.span();
     let serve: Attached = Box::new(move |decided| {
-        guest.serve_attached::<R, S>(stream, started, decided).instrument(span).boxed()
+        guest.serve_attached::<R, T>(transport, started, decided).instrument(span).boxed()
     });
     match shared.attaching.unbounded_send(serve) {
         Ok(()) => Ok(id),

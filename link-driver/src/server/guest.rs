@@ -2,8 +2,7 @@
 
 use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc};
 
-use futures_io::{AsyncRead, AsyncWrite};
-use futures_util::future::{Either, select};
+use futures_util::future::{BoxFuture, Either, select};
 #[cfg(feature = "tls")]
 use link_core::Violation;
 use link_core::{CloseReason, Connection, ConnectionId, Event, Now, Overload, Status};
@@ -15,12 +14,15 @@ use super::{
     accept::{Decided, Face, Shared},
     attendant::ServerAttendant,
 };
+#[cfg(feature = "async-tungstenite")]
+use crate::async_tungstenite::AsyncTungstenite;
 use crate::{
     line::{Attendant, LINGER, Line, within},
     maybe_tls::MaybeTls,
     outbox::{Commands, outbox},
     runtime::{self, Runtime},
     socket::{self, WebSocket},
+    transport::Transport,
 };
 
 /// One connection, until it is a [`Line`]. The future of each phase is in a box of its own: a task keeps room for all that
@@ -68,7 +70,16 @@ impl Guest {
             let started = runtime::now::<R>();
             match open::<R>(&mut self, stream, started.mono).await {
                 // The deadline counts from the acceptance, so that it covers the upgrade as well.
-                Ok(stream) => Some(self.converse::<R, _>(stream, started)),
+                #[cfg(feature = "async-tungstenite")]
+                Ok(stream) if R::ASYNC_TUNGSTENITE => {
+                    let websocket = AsyncTungstenite::server(stream, &self.shared.config).await;
+                    let conversation: BoxFuture<'static, ()> =
+                        Box::pin(self.converse::<R, _>(websocket, started));
+                    Some(Either::Right(conversation))
+                }
+                Ok(stream) => Some(Either::<_, BoxFuture<'static, ()>>::Left(
+                    self.converse::<R, _>(WebSocket::server(stream), started),
+                )),
                 Err(NotOpen { reason, answer }) => {
                     let Self { mut attendant, .. } = self;
                     attendant.attend(Event::Closed { reason }, runtime::now::<R>());
@@ -82,18 +93,22 @@ impl Guest {
             }
         });
         async move {
-            if let Some(conversation) = opening.await {
-                conversation.await;
+            match opening.await {
+                None => {}
+                Some(Either::Left(conversation)) => conversation.await,
+                Some(Either::Right(conversation)) => conversation.await,
             }
         }
     }
 
-    /// From a stream that somebody else has upgraded. It waits until the program wants to hear of it, and no longer
+    /// From a WebSocket that somebody else has. It waits until the program wants to hear of it, and no longer
     /// than it has for authenticating.
-    pub(super) async fn serve_attached<R: Runtime, S>(mut self, stream: S, started: Now, decided: Decided)
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
+    pub(super) async fn serve_attached<R: Runtime, T: Transport>(
+        mut self,
+        transport: T,
+        started: Now,
+        decided: Decided,
+    ) {
         let timeout = self.shared.config.auth_timeout;
         let wanted = Box::pin(within::<R, _>(started.mono, timeout, async {
             let face = decided.await.ok()?;
@@ -103,7 +118,7 @@ impl Guest {
         let reason = match select(wanted, poll_fn(|cx| self.commands.poll_eviction(cx))).await {
             Either::Left((Some(Some(face)), _)) => {
                 self.attendant.tell_to(&face);
-                return self.converse::<R, S>(stream, started).await;
+                return self.converse::<R, T>(transport, started).await;
             }
             Either::Left((Some(None), _)) => CloseReason::ShuttingDown,
             Either::Left((None, _)) => CloseReason::AuthenticationTimeout(timeout),
@@ -113,14 +128,15 @@ impl Guest {
     }
 
     /// From a WebSocket that is open.
-    fn converse<R: Runtime, S>(self, stream: S, started: Now) -> impl Future<Output = ()> + use<R, S>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
+    fn converse<R: Runtime, T: Transport>(
+        self,
+        transport: T,
+        started: Now,
+    ) -> impl Future<Output = ()> + use<R, T> {
         let Self { shared, commands, mut attendant } = self;
         attendant.connected();
         let connection = Connection::server(shared.config.clone(), started);
-        let line = Line::new(WebSocket::server(stream), connection, commands, attendant);
+        let line = Line::new(transport, connection, commands, attendant);
         // What is returned is dropped with all that it holds.
         async move { drop(line.drive::<R>().await) }
     }

@@ -39,6 +39,8 @@ use link_core::{Address, CloseReason, ConnectionId, IntoMessage, Message, Overlo
 use crate::{
     event_queue::{self, Events},
     runtime::Runtime,
+    socket::WebSocket,
+    transport::Transport,
 };
 use accept::Shared;
 pub use builder::{BindError, Candidate, ServerBuilder, Verdict};
@@ -273,7 +275,25 @@ impl<R: Runtime> ServerHandle<R> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        accept::attach::<R, S>(&self.shared, stream, remote_address)
+        self.attach_websocket(WebSocket::server(stream), remote_address)
+    }
+
+    /// Takes a WebSocket that somebody else has opened, whatever it is: axum's, say, as [`Framed`](crate::Framed). From here on
+    /// the connection is like every other one, as far as its [`Transport`] can promise it.
+    ///
+    /// Its authentication deadline begins now, as that of a stream which is [attached](Self::attach).
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn attach_websocket<T>(
+        &self,
+        websocket: T,
+        remote_address: SocketAddr,
+    ) -> Result<ConnectionId, AttachError>
+    where
+        T: Transport + Send + 'static,
+    {
+        accept::attach::<R, T>(&self.shared, websocket, remote_address)
     }
 
     /// The clients that are connected, in no particular order.
