@@ -9,22 +9,21 @@
 //!
 //! - [`Connection`] is one side of one WebSocket, from open to closed: frames and timestamps in, frames and events
 //!   out.
+//! - [`Endpoint`] hosts one: what waits to be sent, when its peer is read, when one that takes nothing has had its time, how a
+//!   close lets the last words leave; and the order of a turn.
 //! - [`Admission`] is a server's memory across connections: whitelist, replay memory, who is connected, limits.
 //! - [`Reconnect`] is a client's: when to dial again, and when to stop.
 //! - [`Wallet`], [`Address`], [`Signature`] are the identities, [`Message`] is what applications exchange.
 //!
 //! # The loop
 //!
-//! For each WebSocket, keep a [`Connection`] and do the same thing every turn:
+//! For each WebSocket, keep an [`Endpoint`]. Whenever bytes came, a timer fired or the application wants something, give it a
+//! turn: [`begin_turn`](Endpoint::begin_turn), and then what [`poll_action`](Endpoint::poll_action) says, until it says to wait. Then
+//! arm a timer for [`poll_timeout`](Endpoint::poll_timeout).
 //!
-//! 1. feed what happened: [`handle_frame`](Connection::handle_frame) for every frame that is there,
-//!    [`handle_timeout`](Connection::handle_timeout) when the time of
-//!    [`poll_timeout`](Connection::poll_timeout) has come,
-//!    [`handle_transport_closed`](Connection::handle_transport_closed) when the transport has ended;
-//! 2. drain [`poll_output`](Connection::poll_output), in order: send the frames, tell the application the events;
-//! 3. flush once, arm a timer for [`poll_timeout`](Connection::poll_timeout), and wait.
+//! A [`Connection`] alone is less: feed it frames and time, and drain [`poll_output`](Connection::poll_output).
 //!
-//! [`manual::writing_a_driver`] has the rules, one by one. Here two of them talk without any network:
+//! [`manual::writing_a_driver`] has the rules, one by one. Here two connections talk without any network:
 //!
 //! ```
 //! use std::sync::Arc;
