@@ -256,6 +256,20 @@ fn a_peer_of_which_something_waits_to_be_read_is_not_judged() {
 }
 
 #[test]
+fn a_peer_that_keeps_us_reading_without_a_frame_is_judged_all_the_same() {
+    // As fragments without end do.
+    let mut host = Host::authenticated(|config| config.heartbeat_interval = Duration::ZERO);
+    let began = host.now.mono;
+    while host.closed.is_none() {
+        host.incoming.push_back(Incoming::Enough);
+        assert_eq!(host.turn(), if host.closed.is_none() { "yield" } else { host.did[host.did.len() - 1] });
+        host.passes(millis(100));
+    }
+    assert_eq!(host.closed, Some(CloseReason::Idle(secs(5))));
+    assert!(host.now.mono.since(began) <= millis(5_200), "{:?}", host.now.mono.since(began));
+}
+
+#[test]
 fn sending_is_bounded_in_bytes_and_another_turn_follows() {
     // Each counts 64 bytes and its own.
     let mut host = Host::quiet(|config| config.max_turn_bytes = 200);
@@ -667,7 +681,7 @@ fn step() -> impl Strategy<Value = Step> {
     let reason =
         prop_oneof![Just(CloseReason::Local), Just(CloseReason::ShuttingDown), Just(CloseReason::Replaced)];
     prop_oneof![
-        4 => said.prop_map(Step::Says),
+        16 => said.prop_map(Step::Says),
         8 => any::<u8>().prop_map(Step::Sends),
         8 => any::<u8>().prop_map(Step::Queues),
         8 => any::<u16>().prop_map(Step::Passes),

@@ -27,6 +27,8 @@ use crate::{
 const FIRST_MAX_UNSENT: usize = 16 << 10;
 /// Beside the messages of one turn: room for what the protocol says while the peer takes nothing.
 const OWN_WORDS: usize = 128 << 10;
+/// How long a peer is not judged for its silence, since something of its waits to be read.
+const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
 /// What a frame takes on the wire beside its payload, at the most.
 const FRAME_HEADER: usize = 14;
 
@@ -131,6 +133,8 @@ pub struct Endpoint {
     reads_paused: bool,
     /// The peer can say more.
     readable: bool,
+    /// Something waits to be read, and nothing was, since then.
+    unread_since: Option<Instant>,
     /// Writing failed. What the peer said before is still read.
     broken: bool,
     /// Bytes that were handed to the transport and may not have left.
@@ -148,8 +152,6 @@ struct Turn {
     bytes: usize,
     /// Another one is to follow soon.
     more: bool,
-    /// There is something to be read, and nothing was.
-    unread: bool,
 }
 
 /// What comes next in a turn, once there is nothing to tell and no frame to send.
@@ -179,16 +181,10 @@ impl Endpoint {
             queue: SendQueue::new(&config),
             more_queued: false,
             phase: Phase::Open,
-            turn: Turn {
-                now: Now::default(),
-                next: Step::Rest,
-                frames: 0,
-                bytes: 0,
-                more: false,
-                unread: false,
-            },
+            turn: Turn { now: Now::default(), next: Step::Rest, frames: 0, bytes: 0, more: false },
             reads_paused: false,
             readable: true,
+            unread_since: None,
             broken: false,
             unsent: 0,
             stalled: None,
@@ -206,7 +202,7 @@ impl Endpoint {
     /// Begins a turn.
     pub fn begin_turn(&mut self, now: Now) {
         let (frames, bytes) = (self.config.max_turn_frames.max(1), self.config.max_turn_bytes.max(1));
-        self.turn = Turn { now, next: Step::Read, frames, bytes, more: false, unread: false };
+        self.turn = Turn { now, next: Step::Read, frames, bytes, more: false };
     }
 
     /// The next thing to do in this turn.
@@ -274,6 +270,7 @@ impl Endpoint {
         if mem::take(&mut self.reads_paused) {
             self.connection.handle_reads_resumed(now);
         }
+        let unread_since = self.unread_since.take();
         match incoming {
             Incoming::Frame(frame) => return self.connection.handle_frame(frame, now),
             Incoming::Nothing => {
@@ -285,7 +282,9 @@ impl Endpoint {
             }
             Incoming::Enough => {
                 self.turn.more = true;
-                self.turn.unread = self.turn.frames.saturating_add(1) == self.config.max_turn_frames.max(1);
+                if self.turn.frames.saturating_add(1) == self.config.max_turn_frames.max(1) {
+                    self.unread_since = unread_since.or(Some(now.mono));
+                }
             }
             Incoming::Violation(violation) => {
                 self.readable = false;
@@ -302,6 +301,7 @@ impl Endpoint {
     /// Nothing was [read](Action::Read), since the program cannot take more at the moment. The peer's silence says nothing
     /// until it is read again.
     pub fn handle_reads_paused(&mut self) {
+        self.unread_since = None;
         if !mem::replace(&mut self.reads_paused, true) {
             self.connection.handle_reads_paused(self.turn.now);
         }
@@ -470,8 +470,10 @@ impl Endpoint {
     fn check_clock(&mut self) -> bool {
         let now = self.turn.now;
         let due = self.connection.poll_timeout().is_some_and(|due| due <= now.mono);
-        // A peer of which something waits to be read is not judged by our own delay; and soon it is read.
-        let due = due && !(self.turn.unread && self.connection.is_authenticated());
+        // A peer of which something waits to be read is not judged by our own delay. (But not for long, or it could keep us reading
+        // without ever saying anything: by fragments without end, say.)
+        let unread = self.unread_since.is_some_and(|since| now.mono < since.after(UNREAD_PATIENCE));
+        let due = due && !(unread && self.connection.is_authenticated());
         // Early, it does nothing; but it notices that nobody is left to decide.
         if due || !self.connection.is_authenticated() {
             self.connection.handle_timeout(now);

@@ -24,6 +24,8 @@ pub const MEMORY_PER_CONNECTION: usize = 2048;
 /// What one input makes a connection say at most: a status text, a close frame, the end of the transport, the end.
 const OUTPUTS_PER_INPUT: usize = 4;
 
+/// How long something may wait to be read, and keep its sender from being judged.
+const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the peer's end may take.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -63,9 +65,9 @@ pub(crate) struct Watched {
     /// The time of the turn.
     now: Now,
     reads_paused: bool,
-    /// In this turn something was read; or something was there to be read, and nothing was.
+    /// In this turn something was read; or something was there to be read, and nothing was, since then.
     read: bool,
-    unread: bool,
+    unread_since: Option<Instant>,
     /// The proofs that came in before authentication, with the time at which they did.
     pub(super) claims: Vec<(Claim, Now)>,
     pub(super) asked: Option<Proof>,
@@ -121,7 +123,7 @@ impl Watched {
             now,
             reads_paused: false,
             read: false,
-            unread: false,
+            unread_since: None,
             claims: Vec::new(),
             asked: None,
             authenticated: None,
@@ -201,7 +203,7 @@ impl Watched {
 
     pub(crate) fn begin_turn(&mut self, now: Now, oracle: &mut Oracle) {
         self.now = now;
-        (self.read, self.unread) = (false, false);
+        self.read = false;
         self.input(Cause::Turn, oracle, |endpoint| endpoint.begin_turn(now));
     }
 
@@ -210,6 +212,7 @@ impl Watched {
         if resumed && self.connection().is_authenticated() {
             self.heard = Some(self.now.mono);
         }
+        let unread_since = self.unread_since.take();
         let cause = match &incoming {
             Incoming::Frame(frame) => {
                 self.read = true;
@@ -221,7 +224,7 @@ impl Watched {
             Incoming::Nothing if self.broken => Cause::TransportClosed,
             Incoming::Nothing => Cause::Turn,
             Incoming::Enough => {
-                self.unread = !self.read;
+                self.unread_since = (!self.read).then(|| unread_since.unwrap_or(self.now.mono));
                 Cause::Turn
             }
         };
@@ -244,6 +247,7 @@ impl Watched {
 
     pub(crate) fn handle_reads_paused(&mut self, oracle: &mut Oracle) {
         self.reads_paused = true;
+        self.unread_since = None;
         self.heard = None;
         self.input(Cause::Paused, oracle, Endpoint::handle_reads_paused);
     }
@@ -432,7 +436,8 @@ impl Watched {
             stranger_due.is_none_or(|due| now.mono < due),
             || format!("{end} is still there at {:?}", now.mono),
         );
-        if let Some(due) = self.idle_due().filter(|due| now.mono >= *due && !self.unread) {
+        let unread = self.unread_since.is_some_and(|since| now.mono.since(since) < UNREAD_PATIENCE);
+        if let Some(due) = self.idle_due().filter(|due| now.mono >= *due && !unread) {
             let overslept = now.mono.since(due) > self.config.idle_timeout;
             marks.reach_if(overslept, Mark::Overslept);
             self.heard = Some(now.mono);
