@@ -36,7 +36,7 @@ impl Runtime for Own {
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in addresses {
             match Async::<TcpStream>::connect(address).await {
-                Ok(stream) => return Stream::new(stream),
+                Ok(stream) => return Ok(Stream::new(stream)),
                 Err(error) => failure = error,
             }
         }
@@ -53,7 +53,7 @@ impl Runtime for Own {
 
     async fn accept(listener: &mut Self::Listener) -> io::Result<(Stream, SocketAddr)> {
         let (stream, remote_address) = listener.accept().await?;
-        Ok((Stream::new(stream)?, remote_address))
+        Ok((Stream::new(stream), remote_address))
     }
 
     fn spawn(task: impl Future<Output = ()> + Send + 'static) {
@@ -79,10 +79,11 @@ impl Runtime for Own {
 struct Stream(Async<TcpStream>);
 
 impl Stream {
-    fn new(stream: Async<TcpStream>) -> io::Result<Self> {
-        // Link writes once a turn; the system need not wait for more.
-        stream.get_ref().set_nodelay(true)?;
-        Ok(Self(stream))
+    fn new(stream: Async<TcpStream>) -> Self {
+        // Link writes once a turn; the system need not wait for more. Where that fails, the peer has reset the connection, and
+        // the first read says so.
+        let _ = stream.get_ref().set_nodelay(true);
+        Self(stream)
     }
 }
 

@@ -218,7 +218,8 @@ pub(crate) fn behind_empty_line(bytes: &[u8]) -> Option<usize> {
 /// stream to Link afterwards.
 ///
 /// # Errors
-/// When this is no request for a WebSocket; [`NotUpgraded::status`] is what to answer then.
+/// When this is no request for a WebSocket; [`NotUpgraded::status`] is what to answer then, and a 426 goes with the header
+/// `Sec-WebSocket-Version: 13` (RFC 6455 §4.4).
 pub fn upgrade_response<B>(request: &http::Request<B>) -> Result<http::Response<()>, NotUpgraded> {
     create_response_with_body(request, || ()).map_err(|error| match error {
         // It means another version as well. Without any, the request is malformed (RFC 6455 §4.2.1).
