@@ -31,6 +31,7 @@ pub(crate) fn channel<T>(capacity: usize) -> (EventSender<T>, Events<T>) {
     let shared = Arc::new(Shared {
         capacity: capacity.clamp(1, MAX_CAPACITY),
         waiting: AtomicUsize::new(0),
+        lined_up: AtomicUsize::new(0),
         queue: Mutex::new(Queue::default()),
     });
     let events = Events { taken: VecDeque::new(), shared: shared.clone() };
@@ -41,6 +42,8 @@ struct Shared<T> {
     capacity: usize,
     /// Events that wait for the program, those included that it has taken and not looked at.
     waiting: AtomicUsize,
+    /// How many wait for room, so that nobody takes the lock to find none.
+    lined_up: AtomicUsize,
     queue: Mutex<Queue<T>>,
 }
 
@@ -108,14 +111,16 @@ impl<T> Shared<T> {
 
     /// Wakes so many of those who wait for room.
     fn let_in(&self, many: usize) {
-        let mut queue = self.queue();
-        if queue.writers.is_empty() {
+        // Whoever gets in line a moment later has found the queue full: there is more to be taken, and somebody looks again.
+        if self.lined_up.load(Ordering::Acquire) == 0 {
             return;
         }
+        let mut queue = self.queue();
         let mut woken = mem::take(&mut queue.writers);
         if let Some(ticket) = woken.keys().nth(many).copied() {
             queue.writers = woken.split_off(&ticket);
         }
+        self.lined_up.store(queue.writers.len(), Ordering::Release);
         drop(queue);
         woken.into_values().for_each(Waker::wake);
     }
@@ -320,6 +325,7 @@ impl<T> EventQueue<T> {
         };
         self.ticket = Some(ticket);
         queue.writers.insert(ticket, cx.waker().clone());
+        shared.lined_up.store(queue.writers.len(), Ordering::Release);
         true
     }
 }
@@ -328,7 +334,11 @@ impl<T> Drop for EventQueue<T> {
     fn drop(&mut self) {
         self.hand_over();
         if let Some(ticket) = self.ticket {
-            let waker = self.sending.0.queue().writers.remove(&ticket);
+            let shared = &self.sending.0;
+            let mut queue = shared.queue();
+            let waker = queue.writers.remove(&ticket);
+            shared.lined_up.store(queue.writers.len(), Ordering::Release);
+            drop(queue);
             drop(waker);
         }
     }
