@@ -331,8 +331,10 @@ fn while_the_program_is_behind_nothing_is_read_and_the_peers_silence_says_nothin
 fn while_the_peer_takes_nothing_the_rest_waits_in_the_queue() {
     let mut host = Host::quiet(|_| {});
     host.room = Some(0);
+    assert!(!host.endpoint.is_stalled());
     host.send(1);
     host.turn();
+    assert!(host.endpoint.is_stalled());
     host.send(2);
     host.queue.push(numbered(3)).unwrap();
     assert_eq!((host.turn(), host.sent.len(), host.queue.is_empty()), ("wait", 1, false));
@@ -525,9 +527,22 @@ fn who_is_not_authenticated_is_closed_at_once() {
     let mut host = Host::stranger(|_| {});
     assert_eq!(host.endpoint.send(numbered(1)), Err(SendError::NotAuthenticated));
     host.endpoint.close(CloseReason::Local, host.now);
+    assert_eq!(host.endpoint.send(numbered(1)), Err(SendError::Closed));
     host.turn();
     assert_eq!(host.closed, Some(CloseReason::Local));
     assert_eq!(host.endpoint.send(numbered(1)), Err(SendError::Closed));
+}
+
+#[test]
+fn a_client_proves_itself_in_its_first_turn_and_a_server_that_takes_nothing_is_given_up_at_its_deadline() {
+    let config = Config::client(client_wallet().clone());
+    let mut host = Host::of(Connection::client(Arc::new(config), start()));
+    host.room = Some(0);
+    assert_eq!((host.turn(), host.texts()), ("wait", vec![&*authenticate(client_wallet(), WALL)]));
+    assert!(host.endpoint.is_stalled());
+    host.passes(secs(5));
+    host.turns();
+    assert_eq!(host.closed, Some(CloseReason::AuthenticationTimeout(secs(5))));
 }
 
 #[test]
