@@ -3,7 +3,7 @@
 //! As pure as the rest. All of it is bounded: by the limits here, and by the number of open connections.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use core::{net::IpAddr, time::Duration};
+use core::{net::IpAddr, ops::RangeInclusive, time::Duration};
 
 use crate::{error::Refusal, handshake::Proof, identity::Address, time::UnixMillis};
 
@@ -26,11 +26,13 @@ pub struct AdmissionConfig {
     pub max_unauthenticated: usize,
     /// How many of them may come from one IP address (for IPv6: one /64 network). Default 1024.
     pub max_unauthenticated_per_ip: usize,
-    /// How many used proofs are remembered at most, about 100 bytes each. Default 262,144.
+    /// How many used proofs are remembered at most, about 200 bytes each. Default 262,144.
     ///
-    /// A proof is kept while it could be accepted again, twice the window at most; beyond this number the
-    /// oldest is forgotten, and then everything as old as that is refused. The default holds more logins than
-    /// two cores can verify in that time.
+    /// A proof is kept while it could be accepted again, twice the window at most, and of each address the 16
+    /// newest; in the place of its older ones an address has a mark, which counts as one, and nothing of it up to
+    /// there is accepted any more. When the memory is full, an address that has proofs in it gives up its own oldest,
+    /// and any other one is refused as [`Busy`](Refusal::Busy) until there is room: with 0, everybody is. The default
+    /// holds more logins than two cores can verify in that time.
     pub max_remembered_proofs: usize,
 }
 
@@ -140,13 +142,13 @@ impl Admission {
     /// on the whitelist are not remembered, so that strangers cannot fill the memory.)
     ///
     /// # Errors
-    /// The refusal to answer with.
+    /// The refusal to answer with. After [`Refusal::Busy`], the proof is not used up.
     pub fn screen(&mut self, proof: Proof, wall: UnixMillis) -> Result<(), Refusal> {
         let Proof { address, timestamp } = proof;
         if self.config.whitelist.as_ref().is_some_and(|whitelist| !whitelist.contains(&address)) {
             return Err(Refusal::NotWhitelisted);
         }
-        if self.used.note(timestamp, address, wall, &self.config) { Ok(()) } else { Err(Refusal::Replayed) }
+        self.used.note(timestamp, address, wall, &self.config)
     }
 
     /// Gives the address to the connection, which gives its place among the unauthenticated back.
@@ -209,9 +211,9 @@ impl Admission {
         self.unauthenticated
     }
 
-    /// How many used proofs are remembered.
+    /// How many used proofs are remembered, each mark of an address counted as one.
     pub fn remembered_proofs(&self) -> usize {
-        self.used.proofs.len()
+        self.used.entries.len()
     }
 }
 
@@ -232,43 +234,93 @@ impl Network {
     }
 }
 
+/// How many proofs of one address are remembered one by one.
+///
+/// Few, so that one wallet cannot fill the memory; more than an honest program that dials again and again signs in
+/// one window out of order.
+const MAX_PROOFS_OF_ONE: usize = 16;
+
 /// The proofs that could be accepted once more. Not the signatures' bytes: one signature has several spellings.
+///
+/// Where there is no room, the address that wants some gives up its own oldest ones: they are folded into one mark,
+/// up to which nothing of this address is accepted any more. So who signs many times, or times that lie ahead, hurts
+/// itself alone, and who logs in with one time after the other is never hurt.
 #[derive(Debug, Default)]
 struct UsedProofs {
-    proofs: BTreeSet<(UnixMillis, Address)>,
+    /// What is remembered, by address. An address's mark, if it has one, comes before all its proofs.
+    entries: BTreeMap<(Address, UnixMillis), Entry>,
+    /// The same, the oldest first.
+    by_age: BTreeSet<(UnixMillis, Address)>,
     /// Nothing signed up to this time is accepted any more: proofs this old have been forgotten, so a replay of
-    /// one could not be told from a first use. It lies in the past beyond the window, unless the wall clock
-    /// was set back or the memory overflowed; then everybody is refused until it has passed.
+    /// one could not be told from a first use. It moves by age alone, and so lies in the past beyond the window
+    /// unless the wall clock was set back; then everybody is refused until it has passed.
     forgotten: Option<UnixMillis>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    Proof,
+    /// Stands for everything of its address that was signed up to its time.
+    Mark,
+}
+
 impl UsedProofs {
-    /// Notes a proof, and says whether this was its first use.
+    /// Notes a proof, if this is its first use and there is room.
     fn note(
         &mut self,
         timestamp: UnixMillis,
         address: Address,
         wall: UnixMillis,
         config: &AdmissionConfig,
-    ) -> bool {
-        while let Some((oldest, _)) = self.proofs.first()
-            && wall.since(*oldest) > config.auth_window
-        {
-            self.forget_oldest();
-        }
+    ) -> Result<(), Refusal> {
+        self.forget_until(wall, config.auth_window);
         if self.forgotten.is_some_and(|forgotten| timestamp <= forgotten) {
-            return false;
+            return Err(Refusal::Replayed);
         }
-        let first_use = self.proofs.insert((timestamp, address));
-        while self.proofs.len() > config.max_remembered_proofs {
-            self.forget_oldest();
+        let own = (address, UnixMillis::default())..=(address, UnixMillis::MAX);
+        let oldest = self.entries.range(own.clone()).next().map(|(key, entry)| (*key, *entry));
+        let marked = oldest.is_some_and(|((_, time), entry)| entry == Entry::Mark && timestamp < time);
+        if marked || self.entries.contains_key(&(address, timestamp)) {
+            return Err(Refusal::Replayed);
         }
-        first_use
+        let full = self.entries.len() >= config.max_remembered_proofs;
+        if full && oldest.is_none() {
+            // All room is taken by others. Nothing is noted, so the same proof may come again.
+            return Err(Refusal::Busy);
+        }
+        self.entries.insert((address, timestamp), Entry::Proof);
+        self.by_age.insert((timestamp, address));
+        let proofs = self.entries.range(own.clone()).filter(|(_, entry)| **entry == Entry::Proof).count();
+        if full || proofs > MAX_PROOFS_OF_ONE {
+            self.fold(own, full);
+        }
+        Ok(())
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some((timestamp, _)) = self.proofs.pop_first() {
-            self.forgotten = self.forgotten.max(Some(timestamp));
+    /// Puts a mark in the place of an address's oldest proof, instead of the mark before it. With `free`, there is an
+    /// entry less afterwards in any case, for which the address must have two.
+    fn fold(&mut self, own: RangeInclusive<(Address, UnixMillis)>, free: bool) {
+        let Some((oldest, entry)) = self.entries.range_mut(own.clone()).next() else { return };
+        if !free && *entry == Entry::Proof {
+            *entry = Entry::Mark;
+            return;
+        }
+        let (address, time) = *oldest;
+        self.entries.remove(&(address, time));
+        self.by_age.remove(&(time, address));
+        if let Some((_, entry)) = self.entries.range_mut(own).next() {
+            *entry = Entry::Mark;
+        }
+    }
+
+    /// Forgets what could not be accepted again, by its age, and remembers up to where.
+    fn forget_until(&mut self, wall: UnixMillis, window: Duration) {
+        while let Some((oldest, address)) = self.by_age.first().copied()
+            && wall.since(oldest) > window
+        {
+            self.by_age.pop_first();
+            self.entries.remove(&(address, oldest));
+            self.forgotten = self.forgotten.max(Some(oldest));
         }
     }
 }

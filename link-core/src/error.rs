@@ -136,6 +136,9 @@ pub enum Refusal {
     /// It is connected already, and is not to be replaced.
     #[error("its address is connected already")]
     AlreadyConnected,
+    /// The memory of used proofs is full of other addresses' proofs: it may try again.
+    #[error("too many logins are remembered; it may try again")]
+    Busy,
 }
 
 impl Refusal {
@@ -146,15 +149,17 @@ impl Refusal {
             Self::NotWhitelisted => "not_whitelisted",
             Self::Denied => "denied",
             Self::AlreadyConnected => "already_connected",
+            Self::Busy => "busy",
         }
     }
 
-    /// The status text it is answered with.
-    pub const fn status(self) -> Status {
+    /// The status text it is answered with; `None` for one that is only closed, since a status would be final.
+    pub const fn status(self) -> Option<Status> {
         match self {
-            Self::Replayed => Status::Unauthorized,
-            Self::NotWhitelisted | Self::Denied => Status::Forbidden,
-            Self::AlreadyConnected => Status::Conflict,
+            Self::Replayed => Some(Status::Unauthorized),
+            Self::NotWhitelisted | Self::Denied => Some(Status::Forbidden),
+            Self::AlreadyConnected => Some(Status::Conflict),
+            Self::Busy => None,
         }
     }
 }
@@ -276,7 +281,7 @@ impl CloseReason {
         match self {
             Self::AuthenticationTimeout(_) | Self::Idle(_) => Some(Status::RequestTimeout),
             Self::Replaced => Some(Status::Conflict),
-            Self::Refused(refusal) => Some(refusal.status()),
+            Self::Refused(refusal) => refusal.status(),
             Self::RefusedByServer(status) => Some(*status),
             Self::Violation(violation) => violation.status(),
             _ => None,
@@ -292,6 +297,7 @@ impl CloseReason {
             Self::Replaced if role == Role::Client => (close_code::NORMAL, ""),
             Self::ShuttingDown => (close_code::GOING_AWAY, "shutting down"),
             Self::SlowPeer => (close_code::POLICY, "reads too slowly"),
+            Self::Refused(Refusal::Busy) => (close_code::TRY_AGAIN_LATER, "try again later"),
             Self::Violation(Violation::MessageTooLarge { .. }) => (close_code::TOO_BIG, "message too large"),
             Self::Violation(violation) => {
                 (violation.close_code(), violation.status().map_or("protocol violation", Status::name))

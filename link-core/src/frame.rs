@@ -57,6 +57,8 @@ pub mod close_code {
     pub const POLICY: u16 = 1008;
     /// A message over the limit (RFC 6455 §7.4.1).
     pub const TOO_BIG: u16 = 1009;
+    /// The server has no room now, and may have it later (in IANA's registry, RFC 6455 §7.4.2).
+    pub const TRY_AGAIN_LATER: u16 = 1013;
     /// Added to the status of a refusal, in the range for private use (RFC 6455 §7.4.2): 4401, 4403, 4408, 4409.
     pub const STATUS_BASE: u16 = 4000;
 }

@@ -5,7 +5,8 @@
 mod support;
 
 use link_core::{
-    AdmissionConfig, CloseReason, Frame, Overload, Refusal, Role, Status, Violation, close_code,
+    AdmissionConfig, CloseReason, Frame, Overload, Proof, Refusal, Role, Status, UnixMillis, Violation,
+    close_code,
 };
 use support::*;
 
@@ -271,6 +272,7 @@ fn each_ending_has_its_close_frame() {
         (CloseReason::AuthenticationTimeout(timeout), Some((4408, "408 Request Timeout"))),
         (Refusal::Denied.into(), Some((4403, "403 Forbidden"))),
         (Refusal::Replayed.into(), Some((4401, "401 Unauthorized"))),
+        (Refusal::Busy.into(), Some((close_code::TRY_AGAIN_LATER, "try again later"))),
         (Violation::NotUtf8.into(), Some((close_code::NOT_UTF8, "protocol violation"))),
         (Violation::WebSocket.into(), Some((close_code::PROTOCOL, "protocol violation"))),
         (Violation::MessageTooLarge { limit: 1 }.into(), Some((close_code::TOO_BIG, "message too large"))),
@@ -388,6 +390,7 @@ fn each_reason_has_a_label_of_its_own_that_stays_the_same() {
         (Refusal::NotWhitelisted.into(), "not_whitelisted"),
         (Refusal::Denied.into(), "denied"),
         (Refusal::AlreadyConnected.into(), "already_connected"),
+        (Refusal::Busy.into(), "busy"),
         (CloseReason::RefusedByServer(Status::Conflict), "refused_by_server"),
         (Violation::NotJson.into(), "not_json"),
         (Violation::UnexpectedMessage.into(), "unexpected_message"),
@@ -440,6 +443,22 @@ fn a_second_connection_is_refused_with_409_where_nobody_is_replaced() {
     assert_eq!(second.client.ending(), Some(&CloseReason::RefusedByServer(Status::Conflict)));
     first.advance(secs(3));
     assert_eq!(first.server.ending(), None);
+}
+
+#[test]
+fn a_full_memory_of_proofs_says_no_status_and_the_client_dials_again() {
+    let mut config = AdmissionConfig::default();
+    config.max_remembered_proofs = 1;
+    let house = House::new(config);
+    let other = Proof { address: stranger().address(), timestamp: UnixMillis::new(WALL).unwrap() };
+    house.admission.borrow_mut().screen(other, other.timestamp).unwrap();
+    let mut world = Pair::of(Peer::client(client_config()), Peer::server(server_config()), house);
+    world.drive();
+    assert_eq!(world.server.ending(), Some(&Refusal::Busy.into()));
+    assert_eq!(world.server.said(), Vec::<&str>::new());
+    let reason = world.client.ending().unwrap();
+    assert_eq!(reason, &CloseReason::PeerClosed { code: Some(1013) });
+    assert!(reason.is_retryable() && !reason.is_refusal());
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl Policy {
         config.auth_window = Duration::from_millis(self.window.into());
         config.max_unauthenticated = usize::from(self.max_unauthenticated % 8);
         config.max_unauthenticated_per_ip = usize::from(self.max_unauthenticated_per_ip % 8);
-        config.max_remembered_proofs = usize::from(self.max_remembered_proofs % 16);
+        config.max_remembered_proofs = usize::from(self.max_remembered_proofs % 32);
         config
     }
 }
@@ -151,13 +151,15 @@ struct Model {
     waiting: BTreeMap<u64, Option<String>>,
     /// Those who were let in. One that was replaced is in neither map.
     inside: BTreeMap<u64, Address>,
+    /// Those that are known one by one.
     proofs: Vec<(u64, Address)>,
-    /// The latest time of a proof that was forgotten.
+    /// Up to where nothing of an address counts any more, since it wanted more room than it had.
+    marks: BTreeMap<Address, u64>,
+    /// The latest time of a proof or mark that was forgotten by its age.
     forgotten: Option<u64>,
     /// Everything that was ever accepted.
     accepted: BTreeSet<(u64, Address)>,
     trusts_the_clock: bool,
-    overflowed: bool,
 }
 
 impl Model {
@@ -168,10 +170,10 @@ impl Model {
             waiting: BTreeMap::new(),
             inside: BTreeMap::new(),
             proofs: vec![],
+            marks: BTreeMap::new(),
             forgotten: None,
             accepted: BTreeSet::new(),
             trusts_the_clock: true,
-            overflowed: false,
         }
     }
 
@@ -195,26 +197,41 @@ impl Model {
         let window = u64::try_from(self.config.auth_window.as_millis()).unwrap();
         // What could not be accepted any more is forgotten.
         let old = |signed: u64| signed < wall && wall - signed > window;
-        let forgotten = self.proofs.iter().map(|(signed, _)| *signed).filter(|signed| old(*signed)).max();
-        self.forgotten = self.forgotten.max(forgotten);
+        let times = self.proofs.iter().map(|(signed, _)| *signed).chain(self.marks.values().copied());
+        self.forgotten = self.forgotten.max(times.filter(|signed| old(*signed)).max());
         self.proofs.retain(|(signed, _)| !old(*signed));
+        self.marks.retain(|_, mark| !old(*mark));
         if self.forgotten.is_some_and(|forgotten| timestamp <= forgotten) {
-            // An honest client is refused for it only when the clock was set back, or the memory was full.
+            // An honest client is refused for it only when the clock was set back, whatever the others do.
             let could_be_honest = timestamp.abs_diff(wall) <= window;
-            assert!(!could_be_honest || !self.trusts_the_clock || self.overflowed, "refused for nothing");
+            assert!(!could_be_honest || !self.trusts_the_clock, "refused for nothing");
             return Err(Refusal::Replayed);
         }
-        if self.proofs.contains(&(timestamp, address)) {
+        let mark = self.marks.get(&address).copied();
+        if mark.is_some_and(|mark| timestamp <= mark) || self.proofs.contains(&(timestamp, address)) {
             return Err(Refusal::Replayed);
+        }
+        let full = self.remembered() >= self.config.max_remembered_proofs;
+        if full && mark.is_none() && self.of(address).is_empty() {
+            return Err(Refusal::Busy);
         }
         self.proofs.push((timestamp, address));
-        while self.proofs.len() > self.config.max_remembered_proofs {
-            let oldest = *self.proofs.iter().min().unwrap();
-            self.proofs.retain(|proof| *proof != oldest);
-            self.forgotten = self.forgotten.max(Some(oldest.0));
-            self.overflowed = true;
+        // At most sixteen of one address, and no more in all than there is room for: the last comer makes it.
+        while self.of(address).len() > 16 || self.remembered() > self.config.max_remembered_proofs {
+            let oldest = self.of(address).into_iter().min().unwrap();
+            self.proofs.retain(|proof| *proof != (oldest, address));
+            self.marks.insert(address, oldest);
         }
         Ok(())
+    }
+
+    /// The times of an address that are known one by one.
+    fn of(&self, address: Address) -> Vec<u64> {
+        self.proofs.iter().filter(|(_, other)| *other == address).map(|(signed, _)| *signed).collect()
+    }
+
+    fn remembered(&self) -> usize {
+        self.proofs.len() + self.marks.len()
     }
 
     /// Whatever the memory holds: no proof is taken twice.
@@ -254,7 +271,7 @@ impl Model {
     fn compare(&self, ours: &Admission) {
         assert_eq!(ours.unauthenticated(), self.waiting.len());
         assert_eq!(ours.connected(), self.inside.len());
-        assert_eq!(ours.remembered_proofs(), self.proofs.len());
+        assert_eq!(ours.remembered_proofs(), self.remembered());
         assert!(ours.remembered_proofs() <= self.config.max_remembered_proofs);
         for address in &*ADDRESSES {
             assert_eq!(ours.holder(address).map(|id| id.0), self.holder(address));

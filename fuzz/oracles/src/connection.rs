@@ -572,8 +572,14 @@ impl Word {
 }
 
 fn refusal(index: u8) -> Refusal {
-    [Refusal::Replayed, Refusal::NotWhitelisted, Refusal::Denied, Refusal::AlreadyConnected]
-        [usize::from(index % 4)]
+    let all = [
+        Refusal::Replayed,
+        Refusal::NotWhitelisted,
+        Refusal::Denied,
+        Refusal::AlreadyConnected,
+        Refusal::Busy,
+    ];
+    all[usize::from(index) % all.len()]
 }
 
 fn reason(index: u8) -> CloseReason {
@@ -892,6 +898,7 @@ impl Model {
             CloseReason::AuthenticationTimeout(_) | CloseReason::Idle(_) => Some(Status::RequestTimeout),
             CloseReason::Replaced | CloseReason::Refused(Refusal::AlreadyConnected) => Some(Status::Conflict),
             CloseReason::Refused(Refusal::NotWhitelisted | Refusal::Denied) => Some(Status::Forbidden),
+            CloseReason::Refused(Refusal::Busy) => None,
             CloseReason::Refused(_)
             | CloseReason::Violation(
                 Violation::StaleProof | Violation::MalformedProof | Violation::BadSignature,
@@ -914,6 +921,7 @@ impl Model {
             (CloseReason::Replaced, _) if self.role == Role::Client => Some((1000, "")),
             (CloseReason::ShuttingDown, _) => Some((1001, "shutting down")),
             (CloseReason::SlowPeer, _) => Some((1008, "reads too slowly")),
+            (CloseReason::Refused(Refusal::Busy), _) => Some((1013, "try again later")),
             (CloseReason::Violation(Violation::MessageTooLarge { .. }), _) => {
                 Some((1009, "message too large"))
             }

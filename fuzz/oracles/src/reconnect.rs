@@ -254,8 +254,13 @@ impl Span {
 }
 
 impl Ending {
-    const REFUSALS: [Refusal; 4] =
-        [Refusal::Replayed, Refusal::NotWhitelisted, Refusal::Denied, Refusal::AlreadyConnected];
+    const REFUSALS: [Refusal; 5] = [
+        Refusal::Replayed,
+        Refusal::NotWhitelisted,
+        Refusal::Denied,
+        Refusal::AlreadyConnected,
+        Refusal::Busy,
+    ];
     const VIOLATIONS: [Violation; 10] = [
         Violation::NotJson,
         Violation::UnexpectedMessage,
@@ -280,7 +285,7 @@ impl Ending {
             Self::AuthenticationTimeout => CloseReason::AuthenticationTimeout(Duration::ZERO),
             Self::Idle => CloseReason::Idle(Duration::ZERO),
             Self::Replaced => CloseReason::Replaced,
-            Self::Refused(index) => CloseReason::Refused(Self::REFUSALS[pick(index, 4)]),
+            Self::Refused(index) => CloseReason::Refused(Self::REFUSALS[pick(index, 5)]),
             Self::RefusedByServer(index) => CloseReason::RefusedByServer(Status::ALL[pick(index, 4)]),
             Self::Violation(index) => CloseReason::Violation(Self::VIOLATIONS[pick(index, 10)]),
             Self::SlowPeer => CloseReason::SlowPeer,

@@ -53,13 +53,26 @@ fn stories() -> Vec<Story> {
             .screen(other, WALL, WALL)
             .screen(other, WALL + 1, WALL),
         Story::new(
-            "a full memory refuses what is as old as what it forgot",
-            Options { max_remembered_proofs: Some(1), ..Options::default() },
+            "a full memory takes from the address's own, and tells a newcomer to come later",
+            Options { max_remembered_proofs: Some(2), ..Options::default() },
         )
         .screen(client, WALL, WALL)
-        .screen(client, WALL + 1, WALL)
+        .screen(client, WALL + 4000, WALL)
+        .screen(client, WALL + 5000, WALL)
+        .screen(client, WALL + 3000, WALL)
+        .screen(client, WALL + 4000, WALL)
         .screen(other, WALL, WALL)
-        .screen(other, WALL + 2, WALL),
+        .screen(other, WALL, WALL)
+        .screen(other, WALL + 9000, WALL + 9000)
+        .screen(other, WALL + 9001, WALL + 9001)
+        .screen(client, WALL + 5000, WALL + 9001),
+        Story::new("the seventeenth proof of an address folds its oldest", Options::default())
+            .screen_each(client, (1..=17).map(|n| WALL + n), WALL)
+            .screen(client, WALL + 1, WALL)
+            .screen(client, WALL, WALL)
+            .screen(client, WALL + 2, WALL)
+            .screen(other, WALL, WALL)
+            .screen(client, WALL + 18, WALL),
         Story::new(
             "the whitelist comes first, and strangers are not remembered",
             Options { whitelist: Some(vec![client]), ..Options::default() },
@@ -186,6 +199,10 @@ impl Story {
             Err(refusal) => Answer::Refused(names::refusal(refusal)),
         };
         self.note(Call::Screen(address, timestamp, wall), then)
+    }
+
+    fn screen_each(self, address: Address, timestamps: impl Iterator<Item = u64>, wall: u64) -> Self {
+        timestamps.fold(self, |story, timestamp| story.screen(address, timestamp, wall))
     }
 
     fn admit(mut self, address: Address, id: u64) -> Self {

@@ -42,6 +42,7 @@ pub(super) fn refusal(refusal: Refusal) -> &'static str {
         Refusal::NotWhitelisted => "not-whitelisted",
         Refusal::Denied => "denied",
         Refusal::AlreadyConnected => "already-connected",
+        Refusal::Busy => "busy",
         other => panic!("{other:?} has no name yet"),
     }
 }

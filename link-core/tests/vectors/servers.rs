@@ -31,6 +31,7 @@ fn decisions() -> Vec<Talk> {
         asked_server("server: refused by the application").refuse(Refusal::Denied),
         asked_server("server: refused as a replay").refuse(Refusal::Replayed),
         asked_server("server: refused because the address is connected").refuse(Refusal::AlreadyConnected),
+        asked_server("server: refused for now, since the memory is full").refuse(Refusal::Busy),
     ]
 }
 

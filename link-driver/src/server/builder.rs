@@ -314,6 +314,14 @@ impl<R: Runtime> ServerBuilder<R> {
         self
     }
 
+    /// How many used proofs are remembered, 16 of one address at most: 262,144, about 200 bytes each. Each is kept while
+    /// it could be used again. When the memory is full, addresses that are not in it are closed as
+    /// [`Busy`](link_core::Refusal::Busy), and may try again; with 0, everybody is.
+    pub fn max_remembered_proofs(mut self, proofs: usize) -> Self {
+        self.admission.max_remembered_proofs = proofs;
+        self
+    }
+
     /// How long a client may take nothing at all of what is sent to it: 30 s. Then it is dropped as
     /// [`SlowPeer`](link_core::CloseReason::SlowPeer).
     pub fn send_timeout(mut self, timeout: Duration) -> Self {
