@@ -46,6 +46,8 @@ canaries! {
     AsksBeforeProof = "asks-before-proof" breaks AddressesAreProved,
     /// Forgets at each login which proofs were used.
     ForgetsProofs = "forgets-proofs" breaks ProofsAreUsedOnce,
+    /// Takes a newcomer for a replay when its memory of proofs is full of others'.
+    ShutsOthersOut = "shuts-others-out" breaks OverflowHurtsItsOwn,
     /// Asks policy a second time when a verdict is slow.
     AsksTwice = "asks-twice" breaks PolicyIsAskedOnce,
     /// Takes a connection for authenticated by a verdict that came too late.

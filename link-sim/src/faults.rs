@@ -53,7 +53,18 @@ impl World<'_> {
                 let by = self.env.choices.below(magnitude);
                 let by = i64::try_from(by).unwrap_or(0);
                 let by = if self.env.choices.below(2) == 1 { by.saturating_neg() } else { by };
-                self.set_some_clock(fault, |clock, now| clock.step_wall(by, now));
+                if self.servers.iter().any(|server| server.has_forgotten()) && self.env.choices.below(2) == 1
+                {
+                    // Everybody's, as when the time that all of them are set by was wrong: to before what a server has
+                    // forgotten.
+                    let by = self.env.choices.below(25_000).saturating_add(5_000);
+                    let by = i64::try_from(by).unwrap_or(0).saturating_neg();
+                    for process in self.processes() {
+                        self.set_clock(process, fault, |clock, now| clock.step_wall(by, now));
+                    }
+                } else {
+                    self.set_some_clock(fault, |clock, now| clock.step_wall(by, now));
+                }
             }
             Fault::WallDrift => {
                 let rate = self.env.choices.one_of([1_000, 1_001, 990, 1_500, 300, 5_000]);
@@ -153,6 +164,15 @@ impl World<'_> {
             let forgetful = self.servers.iter().find(|server| server.has_forgotten());
             process = forgetful.map_or(process, crate::server::Server::process);
         }
+        self.set_clock(process, fault, set);
+    }
+
+    fn set_clock(
+        &mut self,
+        process: Process,
+        fault: Fault,
+        set: impl FnOnce(&mut crate::clock::Clock, crate::clock::Moment),
+    ) {
         let mark = match fault {
             Fault::WallBackwards => Mark::WallBackwardsInSession,
             _ => Mark::WallStepInSession,

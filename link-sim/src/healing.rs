@@ -26,6 +26,9 @@ const QUIET: Duration = Duration::from_secs(3);
 /// yet that the last session is dead, a wait for the next attempt, and again after a refusal.
 const ROUNDS: u32 = 2;
 
+/// So many proofs fit into the memory of a server whatever the wallets of a world do: each has 17 entries at most.
+const ROOM_FOR_ALL: usize = 17 * 16;
+
 #[derive(Debug)]
 pub(crate) struct Healing {
     deadline: Moment,
@@ -191,6 +194,18 @@ impl World<'_> {
             .fold(Duration::ZERO, Duration::saturating_add)
             .saturating_mul(ROUNDS)
             .saturating_add(Duration::from_secs(5))
+            .saturating_add(self.queue(dial.saturating_add(wait)))
+    }
+
+    /// How long all may have to wait for a place in a small memory of proofs. One that is full takes a newcomer only when a
+    /// proof is out of the window, whoever comes first then has the place, and it stays taken for a window. So the
+    /// last one waits for all the others, one after the other, and each of them may need `again` until it comes.
+    fn queue(&self, again: Duration) -> Duration {
+        let small =
+            self.servers.iter().filter(|server| server.admission.max_remembered_proofs < ROOM_FOR_ALL);
+        let window = small.map(|server| server.admission.auth_window).max();
+        let turns = u32::try_from(self.clients.len()).unwrap_or(u32::MAX);
+        window.map_or(Duration::ZERO, |window| window.saturating_add(again).saturating_mul(turns))
     }
 
     /// Starts those again who gave up, as people do.

@@ -50,6 +50,10 @@ marks! {
     ReplayRefused = "replay-refused",
     /// A proof was refused because its time was forgotten.
     ForgottenTimeRefused = "forgotten-time-refused",
+    /// A proof was refused because its address had used up its room, and has a mark in place of its older ones.
+    FoldedTimeRefused = "folded-time-refused",
+    /// A login was refused for now, since the memory of proofs was full of others'.
+    MemoryFull = "memory-full",
     /// Somebody got in with a proof that was made for another server.
     RelayedProofAccepted = "relayed-proof-accepted",
     /// A message crossed a session of which somebody in the middle passes every frame on, to a server nobody dialled.

@@ -31,6 +31,9 @@ invariants! {
     AddressesAreProved = "addresses-are-proved",
     /// A server accepts each proof once, for as long as it runs.
     ProofsAreUsedOnce = "proofs-are-used-once",
+    /// A memory of proofs that overflows hurts those who fill it: nobody else's proof is forgotten or taken for a replay,
+    /// and only a newcomer is told to come later.
+    OverflowHurtsItsOwn = "overflow-hurts-its-own",
     /// Policy is asked at most once a connection, and the application only about who passed the whitelist.
     PolicyIsAskedOnce = "policy-is-asked-once",
     /// A verdict that comes after the end is an error to its giver and changes nothing.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use link_core::{Address, Admission, Admitted, ConnectionId, Overload, Proof, Refusal};
+use link_core::{
+    Address, Admission, AdmissionConfig, Admitted, ConnectionId, Overload, Proof, Refusal, UnixMillis,
+};
 
 use super::{Invariant, Oracle};
 
@@ -10,12 +12,13 @@ use super::{Invariant, Oracle};
 #[derive(Debug, Default)]
 pub(crate) struct RegistryBook {
     used: BTreeSet<(Address, u64)>,
+    /// The latest time of a proof that was ever too old to be accepted again.
+    aged: Option<u64>,
     places: BTreeSet<ConnectionId>,
     holders: BTreeMap<Address, ConnectionId>,
     addresses: BTreeMap<ConnectionId, Address>,
     /// Those that are authenticated and were neither evicted nor ended.
     present: BTreeSet<ConnectionId>,
-    forgot: bool,
 }
 
 impl RegistryBook {
@@ -25,14 +28,52 @@ impl RegistryBook {
         }
     }
 
-    pub(crate) fn screened(&mut self, proof: Proof, outcome: Result<(), Refusal>, oracle: &mut Oracle) {
+    pub(crate) fn screened(
+        &mut self,
+        proof: Proof,
+        wall: UnixMillis,
+        config: &AdmissionConfig,
+        outcome: Result<(), Refusal>,
+        oracle: &mut Oracle,
+    ) {
         let Proof { address, timestamp } = proof;
+        let old = |signed: u64| {
+            let signed = UnixMillis::saturating(signed);
+            signed < wall && signed.distance(wall) > config.auth_window
+        };
+        let aged = self.used.iter().map(|(_, signed)| *signed).filter(|signed| old(*signed)).max();
+        self.aged = self.aged.max(aged);
+        self.check_overflow(proof, config, outcome, oracle);
         if outcome.is_ok() {
             let first = self.used.insert((address, timestamp.get()));
             oracle.check(Invariant::ProofsAreUsedOnce, first, || {
                 format!("the proof of {} at {timestamp} was accepted a second time", address.short())
             });
         }
+    }
+
+    /// What others sign may fill the memory, and no more: nobody else is taken for a replay by it, and nobody who has a
+    /// place in it has to wait.
+    fn check_overflow(
+        &self,
+        proof: Proof,
+        config: &AdmissionConfig,
+        outcome: Result<(), Refusal>,
+        oracle: &mut Oracle,
+    ) {
+        let Proof { address, timestamp } = proof;
+        let newest = self.used.iter().filter(|(other, _)| *other == address).map(|(_, signed)| *signed).max();
+        let just = match outcome {
+            Err(Refusal::Replayed) => self.is_aged(proof) || newest >= Some(timestamp.get()),
+            Err(Refusal::Busy) => {
+                let kept = self.used.iter().filter(|(_, signed)| Some(*signed) > self.aged).count();
+                kept >= config.max_remembered_proofs && newest <= self.aged && !self.was_used(proof)
+            }
+            _ => true,
+        };
+        oracle.check(Invariant::OverflowHurtsItsOwn, just, || {
+            format!("the proof of {} at {timestamp} was refused: {outcome:?}", address.short())
+        });
     }
 
     pub(crate) fn admitted(
@@ -89,12 +130,13 @@ impl RegistryBook {
         self.used.contains(&(proof.address, proof.timestamp.get()))
     }
 
-    pub(crate) const fn note_forgetting(&mut self, forgot: bool) {
-        self.forgot |= forgot;
+    /// Whether it is as old as one that is forgotten by its age.
+    pub(crate) fn is_aged(&self, proof: Proof) -> bool {
+        self.aged >= Some(proof.timestamp.get())
     }
 
     pub(crate) const fn has_forgotten(&self) -> bool {
-        self.forgot
+        self.aged.is_some()
     }
 
     pub(crate) const fn present(&self) -> &BTreeSet<ConnectionId> {

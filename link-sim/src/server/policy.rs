@@ -25,22 +25,26 @@ impl Server {
             let mut config = self.admission.clone();
             config.max_unauthenticated = usize::MAX;
             let screened = Admission::new(config).screen(ticket.proof(), wall);
-            life.book.screened(ticket.proof(), screened, &mut env.oracle);
+            life.book.screened(ticket.proof(), wall, &self.admission, screened, &mut env.oracle);
         }
         let Some(life) = &mut self.life else { return };
         let proof = ticket.proof();
-        let before = life.admission.remembered_proofs();
-        let screened = life.admission.screen(proof, wall);
-        let forgot = life.admission.remembered_proofs() < before;
-        if !env.is_planted(Canary::ForgetsProofs) {
-            life.book.screened(proof, screened, &mut env.oracle);
+        let mut screened = life.admission.screen(proof, wall);
+        if env.is_planted(Canary::ShutsOthersOut) && screened == Err(Refusal::Busy) {
+            screened = Err(Refusal::Replayed);
         }
-        life.book.note_forgetting(forgot);
+        if !env.is_planted(Canary::ForgetsProofs) {
+            life.book.screened(proof, wall, &self.admission, screened, &mut env.oracle);
+        }
         match screened {
-            Err(Refusal::Replayed) => env.marks.reach(match life.book.was_used(proof) {
-                true => Mark::ReplayRefused,
-                false => Mark::ForgottenTimeRefused,
-            }),
+            Err(Refusal::Replayed) => {
+                env.marks.reach(match (life.book.was_used(proof), life.book.is_aged(proof)) {
+                    (true, _) => Mark::ReplayRefused,
+                    (false, true) => Mark::ForgottenTimeRefused,
+                    (false, false) => Mark::FoldedTimeRefused,
+                });
+            }
+            Err(Refusal::Busy) => env.marks.reach(Mark::MemoryFull),
             Err(_) => env.marks.reach(Mark::NotWhitelisted),
             Ok(()) => {}
         }
