@@ -545,6 +545,24 @@ pub async fn without_replacement_the_newer_connection_is_refused_with_409<R: Run
     echo.handle.close().soon::<R>().await;
 }
 
+pub async fn who_finds_the_memory_of_proofs_full_is_told_to_come_later_and_gets_in_then<R: Runtime>() {
+    let window = Duration::from_secs(1);
+    let builder = server::<R>().max_remembered_proofs(1).auth_timeout(window);
+    let mut echo = Echo::start(builder).await;
+    let builder = client(&echo.handle);
+    let (first, _) = meet(&mut echo, builder).await;
+    let (delay, attempts) = (Duration::from_millis(50), 1_000);
+    let builder = client(&echo.handle).reconnect_delay(delay).max_reconnect_delay(delay);
+    let mut second = builder.max_reconnect_attempts(attempts).start().unwrap();
+    assert_eq!(second.disconnected().await.0, CloseReason::PeerClosed { code: Some(1013) });
+    let in_time = async { while !matches!(second.told().await, Some(ClientEvent::Authenticated { .. })) {} };
+    in_time.soon::<R>().await;
+    assert!(first.is_authenticated(), "the first goes on");
+    first.close().soon::<R>().await;
+    second.close().soon::<R>().await;
+    echo.handle.close().soon::<R>().await;
+}
+
 pub async fn too_many_strangers_are_turned_away_until_there_is_room<R: Runtime>() {
     // Either limit, with room for two.
     for (in_all, from_one_ip, expected) in

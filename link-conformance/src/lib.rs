@@ -98,6 +98,7 @@ macro_rules! conformance {
                 who_comes_and_goes_while_the_program_is_behind_is_held_up_by_nobody_and_told_in_order
                 a_program_that_is_behind_hears_of_an_end_before_it_hears_of_who_came_back
                 without_replacement_the_newer_connection_is_refused_with_409
+                who_finds_the_memory_of_proofs_full_is_told_to_come_later_and_gets_in_then
                 too_many_strangers_are_turned_away_until_there_is_room;
             strangers:
                 a_tcp_connection_that_never_upgrades_is_answered_408_and_ended
