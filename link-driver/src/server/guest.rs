@@ -77,9 +77,10 @@ impl Guest {
                         Box::pin(self.converse::<R, _>(websocket, started));
                     Some(Either::Right(conversation))
                 }
-                Ok(stream) => Some(Either::<_, BoxFuture<'static, ()>>::Left(
+                // In a box, so that its room is not kept twice: where it comes from, and where it is awaited.
+                Ok(stream) => Some(Either::<_, BoxFuture<'static, ()>>::Left(Box::pin(
                     self.converse::<R, _>(WebSocket::server(stream), started),
-                )),
+                ))),
                 Err(NotOpen { reason, answer }) => {
                     let Self { mut attendant, .. } = self;
                     attendant.attend(Event::Closed { reason }, runtime::now::<R>());
