@@ -35,6 +35,8 @@ pub struct Framed<S> {
     /// Whether the sink may have something to flush.
     dirty: bool,
     closed: bool,
+    /// Nothing comes any more; a stream need not bear being asked again.
+    ended: bool,
     progress: u64,
 }
 
@@ -48,6 +50,7 @@ impl<S> Framed<S> {
             max_bytes: FIRST_MAX_UNSENT,
             dirty: false,
             closed: false,
+            ended: false,
             progress: 0,
         }
     }
@@ -76,6 +79,9 @@ where
     S: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E> + Unpin,
 {
     fn poll_frame(&mut self, limit: usize, cx: &mut Context<'_>) -> Incoming {
+        if self.ended {
+            return Incoming::Ended;
+        }
         match Pin::new(&mut self.inner).poll_next(cx) {
             Poll::Pending => Incoming::Nothing,
             Poll::Ready(Some(Ok(frame))) => {
@@ -88,7 +94,10 @@ where
                     frame => Incoming::Frame(frame),
                 }
             }
-            Poll::Ready(Some(Err(_)) | None) => Incoming::Ended,
+            Poll::Ready(Some(Err(_)) | None) => {
+                self.ended = true;
+                Incoming::Ended
+            }
         }
     }
 
@@ -123,10 +132,10 @@ where
         }
         // Bounded, so that a peer which never stops talking does not keep this task from its timer.
         for _ in 0..64 {
-            match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Poll::Ready(()),
+            if self.ended {
+                return Poll::Ready(());
             }
+            self.ended = !matches!(ready!(Pin::new(&mut self.inner).poll_next(cx)), Some(Ok(_)));
         }
         cx.waker().wake_by_ref();
         Poll::Pending

@@ -144,7 +144,12 @@ impl<T: Transport, A: Attendant> Line<T, A> {
                             *again = true;
                             transport.authenticated(endpoint.connection().config());
                         }
-                        Event::Closed { .. } => *closed = true,
+                        Event::Closed { .. } => {
+                            *closed = true;
+                            // The program may have had its say in this turn already, and is to be told without delay: a successor
+                            // waits for that.
+                            *again = true;
+                        }
                         _ => {}
                     }
                     attendant.attend(event, now);
