@@ -17,6 +17,8 @@ use crate::{
 };
 
 pub(crate) async fn run<R: Runtime>(args: Connect) -> Result<(), Failure> {
+    let interrupt = interrupted();
+    tokio::pin!(interrupt);
     let printer = Printer::new(args.output);
     let mut builder = Client::<R>::builder()
         .url(&args.url)
@@ -38,8 +40,6 @@ pub(crate) async fn run<R: Runtime>(args: Connect) -> Result<(), Failure> {
     let mut typed = typed_lines(args.count.is_none() && std::io::stdin().is_terminal());
     let mut to_send = args.send;
     let mut missing = args.count;
-    let interrupt = interrupted();
-    tokio::pin!(interrupt);
     let mut authenticated = false;
     loop {
         let happened = tokio::select! {

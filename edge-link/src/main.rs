@@ -87,33 +87,47 @@ fn on_tokio(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
-    runtime.spawn(end_in_any_case());
+    {
+        // Before anything is printed: whoever reads it may interrupt at once.
+        let _context = runtime.enter();
+        runtime.spawn(end_in_any_case(interrupted()));
+    }
     runtime.block_on(work)
 }
 
 /// Once interrupted, the work ends by itself, unless it cannot print since nobody reads that.
-async fn end_in_any_case() {
-    interrupted().await;
+async fn end_in_any_case(interrupt: impl Future<Output = ()>) {
+    interrupt.await;
     tokio::time::sleep(PATIENCE).await;
     let _ = writeln!(io::stderr(), "edge-link: ended before everything was printed");
     std::process::exit(1);
 }
 
-/// Ready when the person, or the system, wants the program to end.
-async fn interrupted() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
+/// Ready when the person, or the system, wants the program to end: from this call on, however late it is polled.
+#[cfg(unix)]
+fn interrupted() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        // Without signals there is nothing to wait for but the end of the work.
+        let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
     }
-    // Without signals there is nothing to wait for but the end of the work.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
+}
+
+/// As above, where there is no signal but Ctrl-C.
+#[cfg(windows)]
+fn interrupted() -> impl Future<Output = ()> {
+    let interrupt = tokio::signal::windows::ctrl_c();
+    async move {
+        match interrupt {
+            Ok(mut interrupt) => _ = interrupt.recv().await,
+            Err(_) => std::future::pending().await,
+        }
     }
 }

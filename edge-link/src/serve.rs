@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub(crate) async fn run<R: Runtime>(args: Serve) -> Result<(), Failure> {
+    let interrupt = interrupted();
     let printer = Printer::new(args.output);
     let second = Duration::from_secs(1);
     let mut builder = Server::<R>::builder()
@@ -43,7 +44,7 @@ pub(crate) async fn run<R: Runtime>(args: Serve) -> Result<(), Failure> {
     let handle = server.handle();
     let closing = handle.clone();
     tokio::spawn(async move {
-        interrupted().await;
+        interrupt.await;
         closing.close().await;
     });
     // What is told verbosely is told by the stream of events only.

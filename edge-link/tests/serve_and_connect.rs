@@ -66,6 +66,17 @@ fn ctrl_c_closes_a_server_and_its_clients_gracefully() {
     client.next("connection_failed");
 }
 
+/// What the one above cannot find: whoever reads that it listens may be faster than the server's tasks.
+#[test]
+fn ctrl_c_counts_from_the_first_line_that_is_printed() {
+    for runtime in ["tokio", "async-std", "smol"] {
+        for _ in 0..10 {
+            let (server, _) = Running::serve(&["--runtime", runtime]);
+            assert_eq!(server.interrupt(), (Some(0), "{\"event\":\"close\"}\n".into()), "{runtime}");
+        }
+    }
+}
+
 #[test]
 fn ctrl_c_ends_a_client_with_0() {
     let (mut server, url) = Running::serve(&[]);

@@ -92,13 +92,15 @@ pub async fn close_finishes_though_nobody_takes_the_events<R: Runtime>() {
     line.close().soon::<R>().await;
     drop(server_a);
 
-    // Before anybody ever asked it for an event.
-    let server_b = server::<R>().bind().await.unwrap();
+    // Before anybody ever asked it for an event; who asks then is told of the end.
+    let mut server_b = server::<R>().bind().await.unwrap();
     let at = server_b.local_address().unwrap();
     let waiting = script(move || raw::dial(at)).soon::<R>().await;
     let handle = server_b.handle();
     handle.close().soon::<R>().await;
-    drop((server_b, waiting));
+    assert!(matches!(server_b.told().await, Some(ServerEvent::Close)));
+    assert!(server_b.told().await.is_none());
+    drop(waiting);
 
     let server_c = server::<R>().bind().await.unwrap();
     server_c.close().soon::<R>().await;

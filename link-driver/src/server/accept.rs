@@ -150,24 +150,33 @@ where
     }
 }
 
-/// Lives as long as the server. `_gone` is dropped, which is its signal, when all has ended.
+/// Lives as long as the server. `gone` is dropped, which is its signal, when all has ended.
 pub(super) async fn run<R: Runtime>(
     shared: Arc<Shared>,
     mut sources: Sources<R::Listener>,
-    _gone: oneshot::Sender<Infallible>,
+    gone: oneshot::Sender<Infallible>,
     abandon: oneshot::Sender<Infallible>,
 ) {
     let address = shared.config.wallet.address();
     info!(target: LOG, %address, local = shared.local_address.map(tracing::field::display), "started");
     let (alive, mut dead) = mpsc::channel::<Infallible>(0);
     let face = accept_all::<R>(&shared, &mut sources, &alive).await;
+    let decided = sources.decided.clone();
     // Whatever is still on its way will not be served.
     drop((sources, alive));
     let patience = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(CLOSE_PATIENCE));
     select(pin!(poll_fn(|cx| Pin::new(&mut dead).poll_next(cx))), pin!(patience)).await;
     drop(abandon);
     info!(target: LOG, %address, "closed");
-    if let Some(face) = face {
+    let face = match face {
+        Some(face) => Ok(face),
+        // The program may ask for the first time when all is over.
+        None => {
+            drop(gone);
+            decided.await
+        }
+    };
+    if let Ok(face) = face {
         face.events().tell(ServerEvent::Close);
     }
 }
