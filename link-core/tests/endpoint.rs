@@ -7,8 +7,8 @@ mod support;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use link_core::{
-    Action, CloseReason, Config, Connection, Endpoint, Event, Frame, Incoming, Message, Now, Refusal,
-    SendError, SendQueue, Violation,
+    Action, CloseReason, Config, Connection, Endpoint, Event, Frame, Incoming, Message, Now, Refusal, Role,
+    SendError, SendQueue, Ticket, Violation,
 };
 use proptest::prelude::*;
 use support::{WALL, authenticate, client_wallet, millis, secs, server_wallet, start};
@@ -31,6 +31,11 @@ struct Host {
     batch: VecDeque<usize>,
     sent: Vec<Frame>,
     heard: Vec<String>,
+    /// What the program says in its turn to who asks for admission; without it, it says yes at once.
+    policy: Option<Result<(), Refusal>>,
+    ticket: Option<Ticket>,
+    /// What the program ends the connection for in its turn.
+    ends: Option<CloseReason>,
     closed: Option<CloseReason>,
     /// What was done, by name.
     did: Vec<&'static str>,
@@ -51,6 +56,9 @@ impl Host {
             batch: VecDeque::new(),
             sent: Vec::new(),
             heard: Vec::new(),
+            policy: None,
+            ticket: None,
+            ends: None,
             closed: None,
             did: Vec::new(),
         }
@@ -73,6 +81,31 @@ impl Host {
         Self::of(Connection::server(Arc::new(config), start()))
     }
 
+    /// A client whose server has not answered yet.
+    fn client(adjust: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::client(client_wallet().clone());
+        adjust(&mut config);
+        Self::of(Connection::client(Arc::new(config), start()))
+    }
+
+    /// A client that is authenticated, where nothing is to be done for want of a heartbeat or of a sign of life.
+    fn quiet_client(adjust: impl FnOnce(&mut Config)) -> Self {
+        let mut host = Self::client(|config| {
+            (config.heartbeat_interval, config.idle_timeout) = (Duration::ZERO, Duration::ZERO);
+            adjust(config);
+        });
+        host.says(&authenticate(server_wallet(), WALL));
+        host.turn();
+        assert!(host.endpoint.connection().is_authenticated());
+        (host.sent, host.did) = (Vec::new(), Vec::new());
+        host
+    }
+
+    /// What a client answers with the same.
+    fn asks_for_a_sign_of_life(&mut self) {
+        self.says(r#"{"type":"heartbeat","timestamp":1}"#);
+    }
+
     /// The same, where nothing is to be done for want of a heartbeat or of a sign of life.
     fn quiet(adjust: impl FnOnce(&mut Config)) -> Self {
         Self::authenticated(|config| {
@@ -91,6 +124,11 @@ impl Host {
 
     fn send(&mut self, number: usize) {
         self.endpoint.send(numbered(number)).unwrap();
+    }
+
+    fn header_len(&self, frame: &Frame) -> usize {
+        let mask = if self.endpoint.connection().role() == Role::Client { 4 } else { 0 };
+        mask + if frame.payload_len() < 126 { 2 } else { 4 }
     }
 
     fn flush(&mut self) {
@@ -127,6 +165,9 @@ impl Host {
             self.did.push(name);
             match action {
                 Action::Event(event) => match event {
+                    Event::AdmissionRequested { ticket } if self.policy.is_some() => {
+                        self.ticket = Some(ticket);
+                    }
                     Event::AdmissionRequested { ticket } => {
                         self.endpoint.decide(ticket, Ok(()), self.now).unwrap();
                     }
@@ -136,7 +177,7 @@ impl Host {
                 },
                 Action::Send(_) if self.broken => self.endpoint.handle_broken(),
                 Action::Send(frame) => {
-                    self.batch.push_back(frame.payload_len() + 2);
+                    self.batch.push_back(frame.payload_len() + self.header_len(&frame));
                     self.sent.push(frame);
                 }
                 Action::Read { heard, .. } => match heard && !self.ready {
@@ -146,7 +187,12 @@ impl Host {
                         self.endpoint.handle_incoming(incoming);
                     }
                 },
-                Action::Program => self.endpoint.take_queued(&mut self.queue),
+                Action::Program => {
+                    if let Some(reason) = self.ends.take() {
+                        self.endpoint.close(reason, self.now);
+                    }
+                    self.endpoint.take_queued(&mut self.queue);
+                }
                 Action::Flush if self.broken => self.endpoint.handle_broken(),
                 Action::Flush => self.flush(),
                 Action::ReleaseSpareRoom | Action::Shutdown => {}
@@ -186,6 +232,11 @@ impl Host {
             .collect()
     }
 
+    /// How many messages have left, of those that were handed over; if nothing is under way.
+    fn texts_that_left(&self) -> usize {
+        if self.batch.is_empty() { self.texts().len() } else { 0 }
+    }
+
     fn has_said_goodbye(&self) -> bool {
         self.sent.iter().any(|frame| matches!(frame, Frame::Close(_)))
     }
@@ -202,16 +253,16 @@ fn text(number: usize) -> String {
 // ------------------------------------------------------------------------------------------------------- a turn
 
 #[test]
-fn a_turn_reads_looks_at_the_clock_lets_the_program_run_sends_and_flushes_once() {
+fn a_turn_reads_lets_the_program_run_looks_at_the_clock_sends_and_flushes_once() {
     let mut host = Host::authenticated(|_| {});
     host.says(&text(1));
     host.send(2);
     host.send(3);
     host.passes(secs(1));
     assert_eq!(host.turn(), "wait");
-    // At the clock: a ping and a `heartbeat`, sent before the program is asked.
+    // At the clock: a ping and a `heartbeat`.
     let order =
-        ["read", "tell", "read", "release", "send", "send", "program", "send", "send", "flush", "wait"];
+        ["read", "tell", "read", "program", "release", "send", "send", "send", "send", "flush", "wait"];
     assert_eq!(host.did, order);
     assert_eq!(host.texts()[1..], [text(2), text(3)]);
 }
@@ -383,6 +434,131 @@ fn without_a_send_timeout_a_peer_may_take_nothing_for_ever_and_never_more_than_i
 }
 
 #[test]
+fn a_turn_that_comes_late_judges_nobody_before_it_has_tried_to_write() {
+    // (how it is closed, and whether its last word was handed over before the peer took nothing)
+    let table = [
+        (None, false),
+        (Some(CloseReason::Local), false),
+        (Some(CloseReason::Local), true),
+        (Some(CloseReason::ShuttingDown), false),
+        (Some(CloseReason::ShuttingDown), true),
+        (Some(CloseReason::Replaced), true),
+    ];
+    for (closed, handed_over) in table {
+        let mut host = Host::quiet(|_| {});
+        host.room = Some(0);
+        host.send(1);
+        if !handed_over {
+            host.turn();
+        }
+        host.send(2);
+        if let Some(reason) = closed.clone() {
+            host.endpoint.close(reason, host.now);
+        }
+        host.turns();
+        // All of it has left the system's buffers since.
+        host.passes(secs(60));
+        host.room = None;
+        host.turns();
+        assert_eq!(host.closed, closed, "{handed_over}");
+        let sent = host.texts_that_left();
+        let expected = if closed == Some(CloseReason::Replaced) { 1 } else { 2 };
+        assert_eq!(sent, expected, "{closed:?} {handed_over}");
+        assert_eq!(host.has_said_goodbye(), closed.is_some());
+    }
+}
+
+#[test]
+fn what_is_told_of_a_slow_peer_is_told_at_once() {
+    let mut host = Host::quiet(|_| {});
+    host.room = Some(0);
+    host.send(1);
+    host.turn();
+    host.passes(secs(30));
+    // The judgement is the last thing in a turn, and the program has its say in the next.
+    assert_eq!((host.turn(), &host.closed), ("yield", &Some(CloseReason::SlowPeer)));
+}
+
+#[test]
+fn a_stall_that_began_before_a_shutdown_leaves_the_peer_its_second() {
+    for room in [0, 9] {
+        let mut host = Host::quiet(|_| {});
+        host.room = Some(room);
+        host.send(1);
+        host.endpoint.close(CloseReason::Local, host.now);
+        host.send_is_blocked();
+        host.turns();
+        host.passes(secs(20));
+        host.endpoint.close(CloseReason::ShuttingDown, host.now);
+        // And asking twice gives it no more.
+        host.passes(millis(500));
+        host.endpoint.close(CloseReason::ShuttingDown, host.now);
+        assert_eq!(host.turns(), "wait");
+        assert_eq!(host.endpoint.poll_timeout(), Some(host.now.mono.after(millis(500))), "{room}");
+    }
+}
+
+#[test]
+fn a_peer_that_makes_us_talk_is_read_no_further_in_a_turn_than_our_answers_have_room() {
+    let mut host = Host::quiet_client(|config| {
+        config.max_turn_frames = 100_000;
+        (config.max_turn_bytes, config.max_message_size) = (100, 100);
+    });
+    (0..10).for_each(|number| host.send(number));
+    for _ in 0..5_000 {
+        host.asks_for_a_sign_of_life();
+    }
+    assert_eq!(host.turn(), "yield");
+    assert!((1_000..4_000).contains(&host.incoming.len()), "{}", host.incoming.len());
+    assert_eq!((host.turns(), &host.closed, host.incoming.len()), ("wait", &None, 0));
+    let sent = host.texts().into_iter().filter(|text| text.contains(r#""n""#)).count();
+    assert_eq!((sent, host.sent.len()), (10, 5_010));
+}
+
+#[test]
+fn a_stranger_that_takes_nothing_is_owed_little() {
+    let mut host = Host::client(|config| config.max_turn_frames = 100_000);
+    host.room = Some(0);
+    let mut most = 0;
+    for _ in 0..1_000 {
+        host.asks_for_a_sign_of_life();
+        host.turns();
+        most = most.max(host.batch.iter().sum());
+    }
+    assert_eq!(host.closed, Some(CloseReason::SlowPeer));
+    assert!((12_000..20_000).contains(&most), "{most}");
+}
+
+#[test]
+fn what_the_peer_has_taken_of_a_stalled_line_makes_room_for_more() {
+    let mut host = Host::authenticated(|config| {
+        (config.send_timeout, config.idle_timeout) = (Duration::ZERO, Duration::ZERO);
+        (config.max_turn_bytes, config.max_message_size) = (10_000, 10_000);
+    });
+    host.room = Some(0);
+    host.send(1);
+    // A ping and a `heartbeat` each second, of which it takes all but a byte or so; for hours.
+    for _ in 0..10_000 {
+        host.passes(secs(1));
+        host.turns();
+        host.room = Some(host.batch.iter().sum::<usize>().saturating_sub(1));
+    }
+    assert!(host.endpoint.is_stalled());
+    assert_eq!(host.closed, None);
+}
+
+#[test]
+fn what_has_left_is_forgotten_at_once() {
+    // Ten times the bound, all of it taken.
+    let mut host = Host::quiet_client(|config| config.max_turn_bytes = 1_000);
+    for _ in 0..20_000 {
+        host.asks_for_a_sign_of_life();
+        host.turns();
+    }
+    assert_eq!((host.closed, host.sent.len()), (None, 20_000));
+}
+
+#[test]
 fn a_transport_without_room_makes_a_slow_peer() {
     let mut host = Host::quiet(|_| {});
     host.endpoint.begin_turn(host.now);
@@ -424,7 +600,7 @@ fn a_peer_that_ends_its_direction_too_is_not_waited_for() {
     let mut host = Host::quiet(|_| {});
     host.endpoint.close(CloseReason::Local, host.now);
     host.turn();
-    assert_eq!(host.did[host.did.len() - 2..], ["shutdown", "wait"]);
+    assert_eq!(host.did[host.did.len() - 2..], ["shutdown", "yield"]);
     host.endpoint.handle_shut_down();
     assert_eq!(host.turn(), "done");
 }
@@ -516,6 +692,12 @@ fn a_close_that_takes_its_time_is_hurried_by_a_shutdown_and_cut_short_by_any_oth
 }
 
 impl Host {
+    /// The program decides about who has asked.
+    fn is_decided(&mut self) {
+        let (ticket, verdict) = (self.ticket.take().unwrap(), self.policy.unwrap());
+        self.endpoint.decide(ticket, verdict, self.now).unwrap();
+    }
+
     /// One more message cannot be handed over, since the one before it has not left.
     fn send_is_blocked(&mut self) {
         self.queue.push(numbered(2)).unwrap();
@@ -535,8 +717,7 @@ fn who_is_not_authenticated_is_closed_at_once() {
 
 #[test]
 fn a_client_proves_itself_in_its_first_turn_and_a_server_that_takes_nothing_is_given_up_at_its_deadline() {
-    let config = Config::client(client_wallet().clone());
-    let mut host = Host::of(Connection::client(Arc::new(config), start()));
+    let mut host = Host::client(|_| {});
     host.room = Some(0);
     assert_eq!((host.turn(), host.texts()), ("wait", vec![&*authenticate(client_wallet(), WALL)]));
     assert!(host.endpoint.is_stalled());
@@ -603,6 +784,35 @@ fn a_close_of_a_line_that_is_broken_waits_for_nobody() {
 }
 
 #[test]
+fn a_line_that_breaks_while_nothing_happens_ends_at_once() {
+    let mut host = Host::quiet(|_| {});
+    host.broken = true;
+    // It finds out when it writes the answer to a ping.
+    assert_eq!((host.turn(), &host.closed), ("yield", &None));
+    assert_eq!((host.turn(), &host.closed), ("done", &Some(CloseReason::Lost)));
+}
+
+#[test]
+fn a_line_that_is_broken_already_is_closed_without_waiting() {
+    let mut host = Host::quiet(|_| {});
+    host.broken = true;
+    host.turn();
+    host.endpoint.close(CloseReason::Local, host.now);
+    assert_eq!((host.turns(), &host.closed), ("done", &Some(CloseReason::Local)));
+}
+
+#[test]
+fn after_a_break_nobody_is_waited_for_though_the_peer_had_taken_nothing() {
+    let mut host = Host::quiet(|_| {});
+    host.room = Some(0);
+    host.send(1);
+    host.turn();
+    host.broken = true;
+    host.turns();
+    assert_eq!((&host.closed, host.endpoint.is_stalled()), (&Some(CloseReason::Lost), false));
+}
+
+#[test]
 fn after_a_violation_or_the_end_of_the_transport_nothing_is_read() {
     for incoming in [Incoming::Violation(Violation::WebSocket), Incoming::Ended] {
         let mut host = Host::quiet(|_| {});
@@ -624,24 +834,57 @@ fn after_a_violation_or_the_end_of_the_transport_nothing_is_read() {
 #[test]
 fn a_client_that_is_refused_hears_why() {
     let mut host = Host::stranger(|_| {});
+    host.policy = Some(Err(Refusal::NotWhitelisted));
     host.says(&authenticate(client_wallet(), WALL));
-    host.endpoint.begin_turn(host.now);
-    let ticket = loop {
-        match host.endpoint.poll_action() {
-            Action::Read { .. } => {
-                let incoming = host.incoming.pop_front().unwrap_or(Incoming::Nothing);
-                host.endpoint.handle_incoming(incoming);
-            }
-            Action::Event(Event::AdmissionRequested { ticket }) => break ticket,
-            other => panic!("{other:?}"),
-        }
-    };
     // Not in this turn: policy takes its time.
     host.turn();
-    host.endpoint.decide(ticket, Err(Refusal::NotWhitelisted), host.now).unwrap();
+    host.is_decided();
     assert_eq!(host.until_done(), secs(1));
     assert_eq!(host.texts(), ["HTTP/1.1 403 Forbidden\r\n\r\n"]);
     assert_eq!(host.closed, Some(CloseReason::Refused(Refusal::NotWhitelisted)));
+}
+
+#[test]
+fn a_decision_that_is_ready_counts_however_late_the_turn_comes() {
+    let mut host = Host::stranger(|_| {});
+    host.policy = Some(Ok(()));
+    host.says(&authenticate(client_wallet(), WALL));
+    host.turn();
+    host.passes(secs(10));
+    host.is_decided();
+    assert_eq!((host.turns(), &host.closed), ("wait", &None));
+    assert!(host.endpoint.connection().is_authenticated());
+}
+
+#[test]
+fn who_is_let_in_hears_of_it_before_the_program_has_its_next_say() {
+    let mut host = Host::stranger(|_| {});
+    host.policy = Some(Ok(()));
+    host.says(&authenticate(client_wallet(), WALL));
+    host.turn();
+    host.did.clear();
+    host.is_decided();
+    assert_eq!(host.turn(), "wait");
+    assert_eq!(host.did, ["send", "tell", "read", "program", "flush", "wait"]);
+}
+
+#[test]
+fn a_ticket_that_nobody_holds_any_more_is_a_refusal() {
+    let mut host = Host::stranger(|_| {});
+    host.policy = Some(Ok(()));
+    host.says(&authenticate(client_wallet(), WALL));
+    assert_eq!((host.turn(), &host.closed), ("wait", &None));
+    host.ticket = None;
+    host.turns();
+    assert_eq!(host.closed, Some(CloseReason::Refused(Refusal::Denied)));
+}
+
+#[test]
+fn an_end_that_comes_of_the_programs_turn_begins_another_one() {
+    // So that the program hears of it without delay.
+    let mut host = Host::quiet(|_| {});
+    host.ends = Some(CloseReason::Replaced);
+    assert_eq!((host.turn(), &host.closed), ("yield", &Some(CloseReason::Replaced)));
 }
 
 // ------------------------------------------------------------------------------------------------------ the queue

@@ -138,9 +138,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for AsyncTungstenite<S> {
         self.dirty = true;
         // It takes what fits, whether or not it has written what came before.
         let _ = Pin::new(&mut self.inner).poll_ready(cx);
-        match Pin::new(&mut self.inner).start_send(link_websocket::outgoing(frame)) {
+        match Pin::new(&mut self.inner).start_send(link_websocket::outgoing(frame.clone())) {
             Ok(()) => Ok(()),
-            Err(Error::WriteBufferFull(_)) => Err(StartSendError::Full),
+            Err(Error::WriteBufferFull(_)) => Err(StartSendError::Full(frame)),
             // A close frame was exchanged already: nobody listens to this one.
             Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_)) => Ok(()),
             Err(_) => Err(StartSendError::Broken),

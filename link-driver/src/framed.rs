@@ -23,8 +23,9 @@ const OWN_WORDS: usize = 128 << 10;
 ///
 /// What it cannot promise: a message is limited by the WebSocket itself while it comes, and here only once it has come. A peer
 /// counts as taking something when a whole frame has gone into the sink, or all has left, so a
-/// [`send_timeout`](crate::ServerBuilder::send_timeout) should be longer than the longest message takes on the slowest line. And
-/// of what was given to the sink, nothing comes back as unsent.
+/// [`send_timeout`](crate::ServerBuilder::send_timeout) should be longer than the longest message takes on the slowest line, with
+/// all that the sink keeps in a buffer of its own (tungstenite's `write_buffer_size`, 128 KiB by default). And of what was given to
+/// the sink, nothing comes back as unsent.
 #[derive(Debug)]
 pub struct Framed<S> {
     inner: S,
@@ -66,7 +67,7 @@ where
             ready!(Pin::new(&mut self.inner).poll_ready(cx))?;
             let Some(frame) = self.waiting.pop_front() else { break };
             self.bytes = self.bytes.saturating_sub(frame.payload_len());
-            self.progress = self.progress.wrapping_add(1);
+            self.progress = self.progress.wrapping_add(frame.payload_len() as u64);
             self.dirty = true;
             Pin::new(&mut self.inner).start_send(frame)?;
         }
@@ -104,7 +105,7 @@ where
     fn start_send(&mut self, frame: Frame, _: &mut Context<'_>) -> Result<(), StartSendError> {
         let bytes = self.bytes.saturating_add(frame.payload_len());
         if bytes > self.max_bytes && !matches!(frame, Frame::Close(_)) {
-            return Err(StartSendError::Full);
+            return Err(StartSendError::Full(frame));
         }
         self.bytes = bytes;
         self.waiting.push_back(frame);
@@ -119,7 +120,6 @@ where
         let broken = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         ready!(self.poll_give(cx)).map_err(broken)?;
         ready!(Pin::new(&mut self.inner).poll_flush(cx)).map_err(broken)?;
-        self.progress = self.progress.wrapping_add(1);
         self.dirty = false;
         Poll::Ready(Ok(()))
     }

@@ -10,7 +10,6 @@
 
 use std::{
     future::poll_fn,
-    mem,
     pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
@@ -59,9 +58,9 @@ pub(crate) struct Line<T, A> {
     endpoint: Endpoint,
     commands: Commands,
     attendant: A,
+    /// What the transport had no room for. It is the end of the connection.
+    refused: Vec<Frame>,
     closed: bool,
-    /// Another turn is to follow at once.
-    again: bool,
     /// The time for which the timer is armed. It may be earlier than the deadline, never later.
     armed: Option<Instant>,
 }
@@ -76,7 +75,8 @@ enum Turn {
 impl<T: Transport, A: Attendant> Line<T, A> {
     pub(crate) fn new(transport: T, connection: Connection, commands: Commands, attendant: A) -> Box<Self> {
         let endpoint = Endpoint::new(connection);
-        Box::new(Self { transport, endpoint, commands, attendant, closed: false, again: false, armed: None })
+        let refused = Vec::new();
+        Box::new(Self { transport, endpoint, commands, attendant, refused, closed: false, armed: None })
     }
 
     /// Drives the connection to its end. Returns once the program has been told everything and the transport is gone; with
@@ -90,8 +90,9 @@ impl<T: Transport, A: Attendant> Line<T, A> {
     }
 
     async fn finish(self: Box<Self>) -> (Unsent, A) {
-        let Self { mut transport, mut endpoint, mut commands, mut attendant, .. } = *self;
-        let frames = transport.take_unsent();
+        let Self { mut transport, mut endpoint, mut commands, mut attendant, refused, .. } = *self;
+        let mut frames = transport.take_unsent();
+        frames.extend(refused);
         // Gone with its farewell, however long the program takes to hear of it.
         drop(transport);
         poll_fn(|cx| attendant.poll_told(cx)).await;
@@ -115,10 +116,7 @@ impl<T: Transport, A: Attendant> Line<T, A> {
                 Turn::Wait => {}
             }
             // Something may have come since it was looked for; from here on, it wakes the task.
-            if !mem::take(&mut self.again)
-                && self.commands.fall_asleep()
-                && self.await_deadline::<R>(now, timer.as_mut(), cx).is_pending()
-            {
+            if self.commands.fall_asleep() && self.await_deadline::<R>(now, timer.as_mut(), cx).is_pending() {
                 return Poll::Pending;
             }
             self.commands.wake_up(cx);
@@ -126,7 +124,7 @@ impl<T: Transport, A: Attendant> Line<T, A> {
     }
 
     fn turn(&mut self, now: Now, cx: &mut Context<'_>) -> Turn {
-        let Self { transport, endpoint, commands, attendant, closed, again, .. } = self;
+        let Self { transport, endpoint, commands, attendant, refused, closed, .. } = self;
         endpoint.begin_turn(now);
         loop {
             match endpoint.poll_action() {
@@ -140,36 +138,37 @@ impl<T: Transport, A: Attendant> Line<T, A> {
                 Action::Event(event) => {
                     match &event {
                         Event::Authenticated { .. } => {
-                            // The program may begin.
-                            *again = true;
                             transport.authenticated(endpoint.connection().config());
                         }
-                        Event::Closed { .. } => {
-                            *closed = true;
-                            // The program may have had its say in this turn already, and is to be told without delay: a successor
-                            // waits for that.
-                            *again = true;
-                        }
+                        Event::Closed { .. } => *closed = true,
                         _ => {}
                     }
                     attendant.attend(event, now);
                 }
                 Action::Send(frame) => match transport.start_send(frame, cx) {
                     Ok(()) => {}
-                    Err(StartSendError::Full) => endpoint.handle_overflow(),
+                    Err(StartSendError::Full(frame)) => {
+                        refused.push(frame);
+                        endpoint.handle_overflow();
+                    }
                     Err(StartSendError::Broken) => endpoint.handle_broken(),
                 },
                 Action::Program => {
+                    let began = endpoint.connection().is_authenticated();
+                    if !began {
+                        // Whoever is to end is not let in any more.
+                        commands.give_to(endpoint, now);
+                    }
                     if *closed {
                         // It goes on, however long the peer takes to go.
                         let _ = attendant.poll_told(cx);
-                    } else if endpoint.connection().is_authenticated() {
+                    } else if began {
                         attendant.poll_program(cx);
+                        commands.give_to(endpoint, now);
                     } else if let Poll::Ready((ticket, verdict)) = attendant.poll_decision(cx) {
                         // Too late is too late: the connection has ended meanwhile, and has said so.
                         let _ = endpoint.decide(ticket, verdict, now);
                     }
-                    commands.give_to(endpoint, now);
                 }
                 Action::ReleaseSpareRoom => {
                     transport.release_spare_room();

@@ -180,10 +180,11 @@ fn wake(listening: Option<Waker>) {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests {
     use std::{sync::atomic::AtomicUsize, task::Wake};
 
-    use link_core::{Connection, PrivateKey, UnixMillis, Wallet};
+    use link_core::{Connection, Event, Output, PrivateKey, UnixMillis, Wallet};
 
     use super::*;
 
@@ -207,6 +208,20 @@ mod tests {
 
     fn config() -> Config {
         Config::server(Wallet::from_private_key(PrivateKey::from_bytes([1; 32]).unwrap()))
+    }
+
+    /// A server's, whose client is authenticated.
+    fn endpoint() -> Endpoint {
+        let wallet = Wallet::from_private_key(PrivateKey::from_bytes([2; 32]).unwrap());
+        let mut client = Connection::client(Arc::new(Config::client(wallet)), NOW);
+        let mut server = Connection::server(Arc::new(config()), NOW);
+        let Some(Output::Send(proof)) = client.poll_output() else { panic!("a client speaks first") };
+        server.handle_frame(proof, NOW);
+        let Some(Output::Event(Event::AdmissionRequested { ticket })) = server.poll_output() else {
+            panic!("the proof is good")
+        };
+        server.decide(ticket, Ok(()), NOW).unwrap();
+        Endpoint::new(server)
     }
 
     fn message() -> Message {
@@ -235,7 +250,7 @@ mod tests {
         program.send(message()).unwrap();
         program.send(message()).unwrap();
         assert_eq!(task.woken(), 1);
-        let mut endpoint = Endpoint::new(Connection::server(Arc::new(config()), NOW));
+        let mut endpoint = endpoint();
         endpoint.begin_turn(NOW);
         commands.give_to(&mut endpoint, NOW);
         assert!(commands.fall_asleep());

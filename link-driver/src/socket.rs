@@ -68,7 +68,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for WebSocket<S> {
     fn start_send(&mut self, frame: Frame, cx: &mut Context<'_>) -> Result<(), StartSendError> {
         self.inner.stream_mut().wake(cx);
         self.inner.write(frame).map_err(|error| match error {
-            WriteError::Full => StartSendError::Full,
+            WriteError::Full(frame) => StartSendError::Full(frame),
             _ => StartSendError::Broken,
         })
     }

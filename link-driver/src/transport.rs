@@ -21,7 +21,8 @@ pub trait Transport {
     /// Takes a frame for the next flush, and never waits. It may already write what does not fit into one batch.
     ///
     /// # Errors
-    /// When it has no room, or is broken.
+    /// When it has no room, or is broken. A frame that was taken before it broke is among the
+    /// [unsent](Self::take_unsent) ones, as far as the transport can tell.
     fn start_send(&mut self, frame: Frame, cx: &mut Context<'_>) -> Result<(), StartSendError>;
 
     /// Whether there is anything to flush: frames that were taken, or answers to pings.
@@ -34,7 +35,8 @@ pub trait Transport {
     /// may reset the connection, and the reset may overtake the last words.) Ready when that is done or has failed.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Changes whenever the peer has taken something: how a slow one is told from one that takes nothing. It may wrap around.
+    /// How many bytes the peer has taken so far, of frames with their headers; it may wrap around. By it a slow peer is told from
+    /// one that takes nothing, and what still waits is known. One that can only tell in steps counts what has gone in each.
     fn progress(&self) -> u64;
 
     /// The peer is authenticated: from here on `config` allows it more.
@@ -53,12 +55,12 @@ pub trait Transport {
 }
 
 /// Why a frame was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartSendError {
-    /// Too much waits already, since the peer takes too little.
+    /// Too much waits already, since the peer takes too little. Here is the frame back.
     #[error("too many bytes wait to be written")]
-    Full,
+    Full(Frame),
     /// It is broken. What the peer said before may still be read.
     #[error("the transport is broken")]
     Broken,

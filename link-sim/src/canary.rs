@@ -70,6 +70,8 @@ canaries! {
     SendsNewestFirst = "sends-newest-first" breaks MessagesInOrder,
     /// Looks at the clock before it reads what is there.
     JudgesBeforeReading = "judges-before-reading" breaks ResponsivePeersLive,
+    /// Looks at the clock before it writes what the peer would take.
+    JudgesBeforeWriting = "judges-before-writing" breaks ResponsivePeersLive,
     /// Never looks at the deadline of a peer that is authenticated.
     WaitsForTheDead = "waits-for-the-dead" breaks DeadPeersAreNoticed,
     /// Reads deadlines from the wall clock.

@@ -257,6 +257,12 @@ impl Host {
                 format!("{end} is judged idle after {silent:?}; frames wait to be read: {unread}")
             });
         }
+        if let Event::Closed { reason: CloseReason::SlowPeer } = &event {
+            let stuck = !env.network.would_take(end);
+            env.oracle.check(Invariant::ResponsivePeersLive, stuck, || {
+                format!("{end} gives a peer up as slow that would take more")
+            });
+        }
         self.events.push(event);
     }
 
@@ -312,6 +318,9 @@ impl Host {
         }
         if self.is_closed() && env.is_planted(Canary::CutsTheTailOff) {
             return self.endpoint.handle_flushed();
+        }
+        if env.is_planted(Canary::JudgesBeforeWriting) && self.endpoint.is_patience_over() {
+            return self.endpoint.handle_flush_blocked(self.written, self.written);
         }
         while env.network.has_room(self.end) {
             let frame = match (self.pong.take(), self.outgoing.front()) {
@@ -370,7 +379,7 @@ impl Host {
         let end = self.end;
         let left = self.outgoing.len();
         let waits = left > 0 || !self.mail.is_empty() || !self.endpoint.queue().is_empty();
-        let holds = !waits || self.endpoint.may_cut_off();
+        let holds = !waits || self.endpoint.may_cut_off(env.network.would_take(end));
         env.oracle.check(Invariant::TailsArrive, holds, || {
             format!("{end} ends in the middle of a close, {left} frames having been handed over")
         });

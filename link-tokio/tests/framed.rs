@@ -1,18 +1,24 @@
 //! Link over WebSockets that somebody else has, as a stream and a sink of frames: both sides here are async-tungstenite's, over
 //! a pipe in memory, with virtual time. What it finds that the suite cannot: `Framed`, and the connector of WebSockets.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
     future::{Future, ready},
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use async_tungstenite::{
     WebSocketStream,
-    tungstenite::{Error, Message as Word, protocol::Role},
+    tungstenite::{
+        Error, Message as Word,
+        protocol::{Role, WebSocketConfig},
+    },
 };
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use link_tokio::{
@@ -20,7 +26,10 @@ use link_tokio::{
     TokioAsyncReadCompatExt as _,
 };
 use serde_json::{Value, json};
-use tokio::{io::DuplexStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    time::{sleep, timeout},
+};
 
 const SOON: Duration = Duration::from_secs(3600);
 
@@ -41,7 +50,9 @@ async fn open(
     pipe: DuplexStream,
     role: Role,
 ) -> Framed<impl Stream<Item = Result<Frame, Error>> + Sink<Frame, Error = Error> + Unpin + Send> {
-    framed(WebSocketStream::from_raw_socket(pipe.compat(), role, None).await)
+    // Its own buffer is small, as `Framed` asks for where lines are slow.
+    let config = WebSocketConfig::default().write_buffer_size(1 << 10);
+    framed(WebSocketStream::from_raw_socket(pipe.compat(), role, Some(config)).await)
 }
 
 /// A client whose WebSockets are attached to the server as they are opened.
@@ -170,5 +181,80 @@ async fn a_peer_that_takes_nothing_is_given_up() {
     );
     assert_eq!(reason, CloseReason::SlowPeer);
     drop(client);
+    timeout(SOON, server.close()).await.unwrap();
+}
+
+/// Passes bytes on: all at once, or from some time on 500 of them each five seconds.
+async fn pass_on(
+    from: tokio::io::ReadHalf<DuplexStream>,
+    to: tokio::io::WriteHalf<DuplexStream>,
+    slow: Arc<AtomicBool>,
+) {
+    let (mut from, mut to, mut piece) = (from, to, [0; 500]);
+    while let Ok(read @ 1..) = from.read(&mut piece).await {
+        if slow.load(Ordering::Relaxed) {
+            sleep(Duration::from_secs(5)).await;
+        }
+        if to.write_all(&piece[..read]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_moves_is_not_given_up_however_long_it_takes_for_what_it_has_to_carry() {
+    // 250 KiB, for which it takes most of an hour, with a ping and a `heartbeat` each second.
+    const MESSAGES: usize = 250;
+    let builder = Server::builder().client_timeout(Duration::ZERO).max_message_size(10 << 10);
+    let mut server = builder.start().unwrap();
+    let (handle, slow) = (Arc::new(server.handle()), Arc::new(AtomicBool::new(false)));
+    let line_is_slow = slow.clone();
+    let connecting = Client::builder()
+        .server_timeout(Duration::ZERO)
+        .max_reconnect_attempts(0)
+        .websocket_connector(move |_| {
+            let (handle, slow) = (handle.clone(), slow.clone());
+            async move {
+                let ((near, one), (other, far)) = (tokio::io::duplex(512), tokio::io::duplex(512));
+                let ((up, to_client), (down, to_server)) = (tokio::io::split(one), tokio::io::split(other));
+                tokio::spawn(pass_on(up, to_server, Arc::default()));
+                tokio::spawn(pass_on(down, to_client, slow));
+                let remote = SocketAddr::from(([192, 0, 2, 7], 1));
+                handle.attach_websocket(open(far, Role::Server).await, remote).map_err(io::Error::other)?;
+                Ok(open(near, Role::Client).await)
+            }
+        });
+    let server_side = async {
+        loop {
+            match server.next().await.unwrap() {
+                ServerEvent::Authenticated(peer) => {
+                    line_is_slow.store(true, Ordering::Relaxed);
+                    for number in 0..MESSAGES {
+                        peer.send(&json!({ "n": number, "fill": "x".repeat(1_000) })).unwrap();
+                    }
+                }
+                ServerEvent::Disconnected(_, reason) => return reason,
+                _ => {}
+            }
+        }
+    };
+    let client_side = async {
+        let mut client = connecting.connect().await.unwrap();
+        for number in 0..MESSAGES {
+            loop {
+                match timeout(SOON, client.next()).await.unwrap().unwrap() {
+                    ClientEvent::Message(message) => {
+                        assert_eq!(message.json::<Value>().unwrap()["n"], number);
+                        break;
+                    }
+                    ClientEvent::Disconnected { reason, .. } => panic!("{reason} after {number}"),
+                    _ => {}
+                }
+            }
+        }
+        client.close().await;
+    };
+    let (reason, ()) = tokio::join!(server_side, client_side);
+    assert_eq!(reason, CloseReason::PeerClosed { code: Some(1000) });
     timeout(SOON, server.close()).await.unwrap();
 }

@@ -16,6 +16,7 @@ use std::{
 
 use link_driver::{
     Client, ClientBuilder, ClientEvent, CloseReason, Peer, Runtime, Server, ServerBuilder, ServerEvent,
+    new_wallet,
 };
 use link_tokio::{Tokio, TokioAsyncReadCompatExt};
 use serde_json::json;
@@ -108,14 +109,7 @@ async fn meet(
 ) -> (Client<InMemory>, Server<InMemory>, Peer) {
     let (accept, listener) = mpsc::unbounded_channel();
     let mut server = server.listen(listener).unwrap();
-    let client = client.max_reconnect_attempts(0).connector(move |_| {
-        let ((near, one), (other, far)) = (tokio::io::duplex(PIPE), tokio::io::duplex(PIPE));
-        let ((up, to_client), (down, to_server)) = (tokio::io::split(one), tokio::io::split(other));
-        tokio::spawn(pass_on(up, to_server, from_client.clone()));
-        tokio::spawn(pass_on(down, to_client, from_server.clone()));
-        accept.send(far).unwrap();
-        std::future::ready(Ok(near.compat()))
-    });
+    let client = over_a_line(client, accept, from_client, from_server);
     let authenticated = async {
         loop {
             if let Some(ServerEvent::Authenticated(peer)) = server.next().await {
@@ -125,6 +119,23 @@ async fn meet(
     };
     let (client, peer) = tokio::join!(client.connect(), authenticated);
     (client.unwrap(), server, peer)
+}
+
+/// A client with a line to whoever accepts the other end, which passes on what each of them sends at that pace.
+fn over_a_line(
+    client: ClientBuilder<InMemory>,
+    accept: mpsc::UnboundedSender<DuplexStream>,
+    from_client: Pace,
+    from_server: Pace,
+) -> ClientBuilder<InMemory> {
+    client.max_reconnect_attempts(0).connector(move |_| {
+        let ((near, one), (other, far)) = (tokio::io::duplex(PIPE), tokio::io::duplex(PIPE));
+        let ((up, to_client), (down, to_server)) = (tokio::io::split(one), tokio::io::split(other));
+        tokio::spawn(pass_on(up, to_server, from_client.clone()));
+        tokio::spawn(pass_on(down, to_client, from_server.clone()));
+        accept.send(far).unwrap();
+        std::future::ready(Ok(near.compat()))
+    })
 }
 
 /// A message of 10 KiB with a number.
@@ -318,4 +329,54 @@ async fn what_a_peer_said_before_writing_to_it_failed_is_heard_however_long_it_i
     assert_eq!(numbers, [1]);
     assert_eq!(reason, CloseReason::Lost);
     server.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_is_let_in_at_once_though_the_old_line_is_stuck_and_its_handler_hears_of_that_at_once()
+{
+    for closes_before in [false, true] {
+        let (accept, listener) = mpsc::unbounded_channel();
+        let beat = Duration::from_secs(20);
+        let server = Server::<InMemory>::builder()
+            .heartbeat_interval(beat)
+            .client_timeout(3 * beat)
+            .listen(listener)
+            .unwrap();
+        let handle = server.handle();
+        let (began, mut beginnings) = mpsc::unbounded_channel();
+        let (ended, mut ends) = mpsc::unbounded_channel();
+        let serving = server.serve(move |mut session| {
+            let (began, ended) = (began.clone(), ended.clone());
+            async move {
+                began.send(session.peer().clone()).unwrap();
+                while session.next().await.is_some() {}
+                ended.send(session.close_reason().cloned()).unwrap();
+            }
+        });
+        let wallet = new_wallet().unwrap();
+        let client = |pace: Pace| {
+            let builder = Client::builder().wallet(wallet.clone());
+            over_a_line(builder, accept.clone(), pace.clone(), pace).connect()
+        };
+        let stuck = Arc::new(AtomicBool::new(false));
+        let first = client(Pace::Until(stuck.clone())).await.unwrap();
+        let peer = beginnings.recv().await.unwrap();
+        stuck.store(true, Ordering::Relaxed);
+        if closes_before {
+            (0..20).for_each(|number| peer.send(&long(number)).unwrap());
+            peer.close();
+        }
+        // Somewhere between two beats.
+        sleep(Duration::from_millis(3_700)).await;
+        let comes_back = tokio::time::Instant::now();
+        let second = client(Pace::Fast).await.unwrap();
+        assert_ne!(beginnings.recv().await.unwrap().id(), peer.id());
+        // All that was sent before the close has been handed over, and is on its way for as long as it takes.
+        let reason = if closes_before { CloseReason::Local } else { CloseReason::Replaced };
+        assert_eq!(ends.recv().await, Some(Some(reason)));
+        assert_eq!(tokio::time::Instant::now(), comes_back, "{closes_before}");
+        drop(first);
+        tokio::join!(second.close(), handle.close());
+        drop(serving);
+    }
 }

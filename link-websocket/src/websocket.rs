@@ -60,13 +60,14 @@ struct Held {
 }
 
 /// Why a frame was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// Too much waits already, since the peer does not read.
+    /// Too much waits already, since the peer does not read. Here is the frame back.
     #[error("too many bytes wait to be written")]
-    Full,
-    /// The stream is broken. What the peer said before may still be read.
+    Full(Frame),
+    /// The stream is broken. What the peer said before may still be read; the frame is among the
+    /// [unsent](WebSocket::take_unsent) ones, unless it had begun to leave.
     #[error("the stream is broken")]
     Broken,
 }
@@ -181,14 +182,11 @@ impl<S: Read + Write> WebSocket<S> {
     /// # Errors
     /// When too much waits already, or the stream is broken.
     pub fn write(&mut self, frame: Frame) -> Result<(), WriteError> {
-        let (opcode, payload) = match frame {
-            Frame::Text(text) => (OpCode::Data(Data::Text), text.into_bytes()),
-            Frame::Binary(bytes) => (OpCode::Data(Data::Binary), bytes),
-            Frame::Ping(payload) => (OpCode::Control(Control::Ping), payload),
-            Frame::Pong(payload) => return self.answer(Message::Pong(payload)),
-            Frame::Close(close) => {
-                return self.answer(Message::Close(close.map(convert::close_frame)));
-            }
+        let opcode = match &frame {
+            Frame::Text(_) => OpCode::Data(Data::Text),
+            Frame::Binary(_) => OpCode::Data(Data::Binary),
+            Frame::Ping(_) => OpCode::Control(Control::Ping),
+            Frame::Pong(_) | Frame::Close(_) => return self.answer(frame),
         };
         if !self.inner.can_write() {
             // A close frame was exchanged already: nobody listens to this one.
@@ -201,11 +199,11 @@ impl<S: Read + Write> WebSocket<S> {
         // Even a client's without its bytes, for its length.
         let mask = matches!(self.role, Role::Client).then_some([0; 4]);
         let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
-        let length = header.len(payload.len() as u64).saturating_add(payload.len());
+        let length = header.len(frame.payload_len() as u64).saturating_add(frame.payload_len());
         if outgoing.len().saturating_add(length) > *max_unsent {
-            return Err(WriteError::Full);
+            return Err(WriteError::Full(frame));
         }
-        put(outgoing, header, payload, self.role);
+        put(outgoing, header, frame, self.role);
         if outgoing.len() > WRITE_BATCH { self.write_out().map(drop) } else { Ok(()) }
             .map_err(|_: io::Error| WriteError::Broken)
     }
@@ -216,18 +214,18 @@ impl<S: Read + Write> WebSocket<S> {
     }
 
     /// Has tungstenite send a frame of which it keeps count.
-    fn answer(&mut self, message: Message) -> Result<(), WriteError> {
+    fn answer(&mut self, frame: Frame) -> Result<(), WriteError> {
         self.answering = true;
-        if let Message::Close(_) = message {
+        if let Frame::Close(_) = frame {
             self.make_room_for_a_close();
         }
-        match self.inner.write(message) {
+        match self.inner.write(convert::outgoing(frame.clone())) {
             // Taken, or kept until there is room; or a close frame was exchanged already.
             Ok(())
             | Err(Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_)) => {
                 Ok(())
             }
-            Err(Error::WriteBufferFull(_)) => Err(WriteError::Full),
+            Err(Error::WriteBufferFull(_)) => Err(WriteError::Full(frame)),
             Err(_) => Err(WriteError::Broken),
         }
     }
@@ -308,7 +306,12 @@ pub(crate) fn config() -> WebSocketConfig {
 }
 
 /// Writes a frame. A client's is masked, by bytes that nobody can guess (RFC 6455 §5.3).
-fn put(outgoing: &mut Outgoing, mut header: FrameHeader, payload: Bytes, role: Role) {
+fn put(outgoing: &mut Outgoing, mut header: FrameHeader, frame: Frame, role: Role) {
+    let payload = match frame {
+        Frame::Text(text) => text.into_bytes(),
+        Frame::Binary(payload) | Frame::Ping(payload) | Frame::Pong(payload) => payload,
+        Frame::Close(_) => Bytes::new(),
+    };
     // Neither fails, since what waits is in memory.
     match role {
         Role::Server => {

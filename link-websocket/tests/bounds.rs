@@ -103,7 +103,7 @@ fn who_is_trusted_may_have_more_waiting_and_not_without_end() {
         socket.set_max_unsent(unsent);
         let long = Frame::Binary(vec![0; 1000].into());
         let taken = (0..).take_while(|_| socket.write(long.clone()).is_ok()).count();
-        assert_eq!(socket.write(long), Err(WriteError::Full));
+        assert_eq!(socket.write(long.clone()), Err(WriteError::Full(long)));
         let kept = waited(socket);
         assert_eq!(kept, taken * 1004);
         assert!(kept <= room && kept > room - 2000, "{kept} of {room}");

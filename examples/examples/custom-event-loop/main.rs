@@ -280,7 +280,7 @@ impl Client {
         match (&mut self.line, frame) {
             (Line::Open(websocket), frame) => match websocket.write(frame) {
                 Ok(()) => {}
-                Err(WriteError::Full) => self.endpoint.handle_overflow(),
+                Err(WriteError::Full(_)) => self.endpoint.handle_overflow(),
                 Err(_) => self.endpoint.handle_broken(),
             },
             // Who did not become a WebSocket in time is refused with the same text: it is HTTP.

@@ -526,7 +526,7 @@ fn turn(what: &What, here: &mut WebSocket<Ends>, said: &mut Said, other: &mut Sa
             said.closed |= matches!(frame, Frame::Close(_));
             said.frames.push_back(frame);
         }
-        Err(WriteError::Full) => {
+        Err(WriteError::Full(_)) => {
             let room = max_unsent.max(2 * WRITE_BATCH);
             let waiting: usize = said.frames.iter().map(|frame| length(frame) + 14).sum();
             assert!(waiting + length(&frame) + 14 + 139 * said.pings.len() > room, "there is room");

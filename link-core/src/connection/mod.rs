@@ -172,11 +172,6 @@ impl Connection {
         Ok(())
     }
 
-    /// The frame of a message that can be sent, as [`SendQueue`](crate::SendQueue) has checked; `None` while none may be.
-    pub(crate) fn frame(&self, message: Message) -> Option<Frame> {
-        self.is_authenticated().then(|| Frame::Text(message.into_text()))
-    }
-
     /// Answers an [`AdmissionRequested`](crate::Event::AdmissionRequested): lets the client in, or refuses it.
     ///
     /// A decision counts until [`handle_timeout`](Self::handle_timeout) has said that the deadline is over.

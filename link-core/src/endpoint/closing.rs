@@ -96,6 +96,7 @@ impl Endpoint {
     /// Every other reason ends it at once, a graceful close that is under way included.
     pub fn close(&mut self, reason: CloseReason, now: Now) {
         let graceful = matches!(reason, CloseReason::Local | CloseReason::ShuttingDown);
+        let before = self.patience();
         match (&self.phase, &reason) {
             // It leaves already, and may not take its time any more.
             (Phase::Leaving(_) | Phase::Draining(_), CloseReason::Local)
@@ -114,6 +115,12 @@ impl Endpoint {
             }
             (Phase::Open | Phase::Leaving(_), _) => self.connection.close(reason, now),
         }
+        if self.patience() != before
+            && let Some(stall) = &mut self.stalled
+        {
+            // Of the shorter time the peer has had nothing yet.
+            stall.since = now.mono;
+        }
     }
 
     /// The last of what was to be sent is handed over: says the last word. `false` when there is none to be said.
@@ -121,7 +128,7 @@ impl Endpoint {
         if self.more_queued || !self.phase.is_leaving() {
             return false;
         }
-        let patience = self.phase.patience(self.config.send_timeout);
+        let patience = self.patience();
         let leaving = mem::replace(&mut self.phase, Phase::Draining(Patience::WhileTaking(patience)));
         if let Phase::Leaving(reason) = leaving {
             self.connection.close(reason, self.turn.now);
@@ -152,7 +159,18 @@ impl Endpoint {
         }
     }
 
-    /// Ends what has had its time.
+    /// How long the peer may take nothing of what is sent to it. Zero is for ever.
+    fn patience(&self) -> Duration {
+        self.phase.patience(self.config.send_timeout)
+    }
+
+    /// When a peer that takes nothing has had its time.
+    pub(super) fn stalled_until(&self) -> Option<Instant> {
+        let patience = self.patience();
+        self.stalled.filter(|_| patience > Duration::ZERO).map(|stall| stall.since.after(patience))
+    }
+
+    /// Ends what has had its time. At the end of a turn, when all that could be done for it was tried.
     pub(super) fn check_patience(&mut self) {
         let now = self.turn.now;
         if self.stalled_until().is_some_and(|due| due <= now.mono) {

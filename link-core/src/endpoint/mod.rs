@@ -15,7 +15,7 @@ pub use queue::{SendError, SendQueue};
 
 use crate::{
     config::Config,
-    connection::{Connection, Ticket},
+    connection::{Connection, Role, Ticket},
     error::{CloseReason, Misuse, Refusal, Violation},
     event::{Event, Output},
     frame::Frame,
@@ -29,8 +29,6 @@ const FIRST_MAX_UNSENT: usize = 16 << 10;
 const OWN_WORDS: usize = 128 << 10;
 /// How long a peer is not judged for its silence, since something of its waits to be read.
 const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
-/// What a frame takes on the wire beside its payload, at the most.
-const FRAME_HEADER: usize = 14;
 
 /// Something that a transport has read, for [`Endpoint::handle_incoming`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +61,8 @@ pub enum Action {
         /// [`handle_reads_paused`](Endpoint::handle_reads_paused); begin a turn when it can again.
         heard: bool,
     },
-    /// Let the program run: it may [`send`](Endpoint::send), [`close`](Endpoint::close) and [`decide`](Endpoint::decide).
+    /// Let the program run: it may [`send`](Endpoint::send), [`close`](Endpoint::close) and [`decide`](Endpoint::decide). What it
+    /// has to know comes before, or begins another turn.
     Program,
     /// The connection beats along: a good moment for the transport to give back the room that a burst has taken.
     ReleaseSpareRoom,
@@ -112,8 +111,8 @@ pub struct Traffic {
 /// }
 /// ```
 ///
-/// A turn reads the frames that are there, looks at the clock, lets the program run, sends what is queued, and flushes
-/// **once**; reading and sending are bounded ([`Config::max_turn_frames`], [`Config::max_turn_bytes`]), so that others get
+/// A turn reads the frames that are there, lets the program run, looks at the clock, sends what is queued, and flushes
+/// **once**; so a turn that comes late judges nobody before it has done what was there to be done. Reading and sending are bounded ([`Config::max_turn_frames`], [`Config::max_turn_bytes`]), so that others get
 /// their turn. [`manual::writing_a_driver`](crate::manual::writing_a_driver) is the guide.
 ///
 /// `handle_*` are answers to an action, within a turn, and take its time. [`send`](Self::send), [`close`](Self::close),
@@ -155,14 +154,15 @@ struct Turn {
 }
 
 /// What comes next in a turn, once there is nothing to tell and no frame to send.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Read,
-    Clock,
     Program,
+    Clock,
     Send,
     Flush,
     Shutdown,
+    Patience,
     Rest,
 }
 
@@ -217,17 +217,17 @@ impl Endpoint {
                     if let Some(read) = self.next_read() {
                         return read;
                     }
+                    self.turn.next = Step::Program;
+                }
+                Step::Program => {
                     self.turn.next = Step::Clock;
+                    return Action::Program;
                 }
                 Step::Clock => {
-                    self.turn.next = Step::Program;
+                    self.turn.next = Step::Send;
                     if self.check_clock() {
                         return Action::ReleaseSpareRoom;
                     }
-                }
-                Step::Program => {
-                    self.turn.next = Step::Send;
-                    return Action::Program;
                 }
                 Step::Send => match self.next_message() {
                     Some(frame) => return Action::Send(frame),
@@ -242,10 +242,14 @@ impl Endpoint {
                     }
                 }
                 Step::Shutdown => {
-                    self.turn.next = Step::Rest;
+                    self.turn.next = Step::Patience;
                     if self.is_to_shut_down() {
                         return Action::Shutdown;
                     }
+                }
+                Step::Patience => {
+                    self.turn.next = Step::Rest;
+                    self.check_patience();
                 }
                 Step::Rest => {
                     return match self.phase {
@@ -295,7 +299,7 @@ impl Endpoint {
                 self.connection.handle_transport_closed(now);
             }
         }
-        self.turn.next = Step::Clock;
+        self.turn.next = Step::Program;
     }
 
     /// Nothing was [read](Action::Read), since the program cannot take more at the moment. The peer's silence says nothing
@@ -305,7 +309,7 @@ impl Endpoint {
         if !mem::replace(&mut self.reads_paused, true) {
             self.connection.handle_reads_paused(self.turn.now);
         }
-        self.turn.next = Step::Clock;
+        self.turn.next = Step::Program;
     }
 
     /// All that was [sent](Action::Send) has left.
@@ -315,8 +319,8 @@ impl Endpoint {
         self.turn.more |= self.stalled.take().is_some();
     }
 
-    /// The peer takes no more at the moment. `written` counts the bytes that the transport has taken since it was opened, and
-    /// may wrap around: whether it changes is what tells a slow peer from one that takes nothing.
+    /// The peer takes no more at the moment. `written` counts the bytes that it has taken since the transport was opened, and may
+    /// wrap around: whether it changes is what tells a slow peer from one that takes nothing.
     pub fn handle_flush_blocked(&mut self, written: u64) {
         match &mut self.stalled {
             Some(stall) if stall.written == written => {}
@@ -335,6 +339,7 @@ impl Endpoint {
     pub fn handle_broken(&mut self) {
         self.broken = true;
         self.stalled = None;
+        self.unsent = 0;
         self.turn.more = true;
         self.give_up_writing();
     }
@@ -401,24 +406,25 @@ impl Endpoint {
 
     /// Whether messages can leave at the moment.
     const fn sends(&self) -> bool {
-        !self.broken && self.stalled.is_none() && self.phase.sends()
+        !self.broken && self.stalled.is_none() && self.phase.sends() && self.connection.is_authenticated()
     }
 
     /// What the connection says, in its order.
     fn next_output(&mut self) -> Option<Action> {
         while let Some(output) = self.connection.poll_output() {
             match output {
-                Output::Send(frame) => {
-                    if self.has_room_for(&frame) {
-                        return Some(Action::Send(frame));
-                    }
-                }
+                Output::Send(frame) if self.may_send(&frame) => return Some(Action::Send(frame)),
+                Output::Send(_) => {}
                 // A peer that was told to close is not heard any more.
                 Output::Event(Event::Message(_)) if self.phase.is_leaving() => {}
                 Output::Event(event) => {
-                    if let Event::Message(message) = &event {
-                        let Traffic { messages_received, bytes_received, .. } = &mut self.traffic;
-                        count(messages_received, bytes_received, message.as_str().len());
+                    match &event {
+                        Event::Message(message) => {
+                            let Traffic { messages_received, bytes_received, .. } = &mut self.traffic;
+                            count(messages_received, bytes_received, message.as_str().len());
+                        }
+                        // The program has had its say in this turn, and is to hear of it without delay.
+                        _ => self.turn.more |= self.turn.next > Step::Program,
                     }
                     return Some(Action::Event(event));
                 }
@@ -428,32 +434,46 @@ impl Endpoint {
         None
     }
 
-    /// Whether a frame may join those that wait. Where nobody takes them, the connection ends; and its last words always do.
-    fn has_room_for(&mut self, frame: &Frame) -> bool {
+    /// Whether a frame of the protocol's own may join those that wait. Where nobody takes them, the connection ends; and its last
+    /// words always may.
+    fn may_send(&mut self, frame: &Frame) -> bool {
         if self.broken {
             return false;
         }
-        let bound = match self.connection.is_authenticated() {
-            true => {
-                let turn = self.config.max_turn_bytes.saturating_add(self.config.max_message_size);
-                turn.saturating_add(OWN_WORDS)
-            }
-            false => FIRST_MAX_UNSENT,
-        };
-        let unsent = self.unsent.saturating_add(frame.payload_len()).saturating_add(FRAME_HEADER);
-        if unsent > bound && !self.connection.is_closed() {
-            self.handle_overflow();
-            return false;
+        let unsent = self.unsent_with(frame.payload_len());
+        let may = unsent <= self.max_unsent() || self.connection.is_closed();
+        match may {
+            true => self.unsent = unsent,
+            false => self.handle_overflow(),
         }
-        self.unsent = unsent;
-        true
+        may
+    }
+
+    /// How many bytes would be unsent with one frame more.
+    const fn unsent_with(&self, payload: usize) -> usize {
+        self.unsent.saturating_add(payload).saturating_add(header_len(payload, self.connection.role()))
+    }
+
+    /// How many bytes may be unsent.
+    fn max_unsent(&self) -> usize {
+        if !self.connection.is_authenticated() {
+            return FIRST_MAX_UNSENT;
+        }
+        let turn = self.config.max_turn_bytes.saturating_add(self.config.max_message_size);
+        turn.saturating_add(OWN_WORDS)
+    }
+
+    /// Whether what a peer was answered in this turn should leave before it is read on.
+    fn has_answered_enough(&self) -> bool {
+        let own = if self.connection.is_authenticated() { OWN_WORDS } else { FIRST_MAX_UNSENT };
+        !self.is_stalled() && self.unsent > own / 2
     }
 
     fn next_read(&mut self) -> Option<Action> {
         if !self.readable || !self.phase.reads() {
             return None;
         }
-        let Some(left) = self.turn.frames.checked_sub(1) else {
+        let Some(left) = self.turn.frames.checked_sub(1).filter(|_| !self.has_answered_enough()) else {
             self.turn.more = true;
             return None;
         };
@@ -481,38 +501,47 @@ impl Endpoint {
         if due {
             self.queue.release_spare_room();
         }
-        self.check_patience();
         due
     }
 
-    /// The next message, if one waits and the turn's bound allows it.
+    /// The next message, if one waits and the turn's bounds allow it.
     fn next_message(&mut self) -> Option<Frame> {
         if !self.sends() {
             return None;
         }
-        loop {
-            if self.turn.bytes == 0 || self.queue.is_empty() {
-                self.turn.more |= self.more_queued || !self.queue.is_empty();
-                return None;
-            }
-            let message = self.queue.pop()?;
-            let size = message.as_str().len();
-            self.turn.bytes = self.turn.bytes.saturating_sub(queue::cost(&message));
-            // What can be wrong with it was checked when it was queued, but for the end of the connection.
-            let Some(frame) = self.connection.frame(message).filter(|frame| self.has_room_for(frame)) else {
-                continue;
-            };
-            let Traffic { messages_sent, bytes_sent, .. } = &mut self.traffic;
-            count(messages_sent, bytes_sent, size);
-            return Some(frame);
-        }
+        let Some(unsent) = self.unsent_with_next() else {
+            self.turn.more |= self.more_queued || !self.queue.is_empty();
+            return None;
+        };
+        let message = self.queue.pop()?;
+        let size = message.as_str().len();
+        self.turn.bytes = self.turn.bytes.saturating_sub(queue::cost(&message));
+        self.unsent = unsent;
+        let Traffic { messages_sent, bytes_sent, .. } = &mut self.traffic;
+        count(messages_sent, bytes_sent, size);
+        // What can be wrong with it was checked when it was queued.
+        Some(Frame::Text(message.into_text()))
     }
 
-    /// When a peer that takes nothing has had its time.
-    fn stalled_until(&self) -> Option<Instant> {
-        let patience = self.phase.patience(self.config.send_timeout);
-        self.stalled.filter(|_| patience > Duration::ZERO).map(|stall| stall.since.after(patience))
+    /// How many bytes would be unsent with the next message; `None` if there is none, or no room for it before the next flush.
+    fn unsent_with_next(&self) -> Option<usize> {
+        let unsent = self.unsent_with(self.queue.front()?.as_str().len());
+        (self.turn.bytes > 0 && (unsent <= self.max_unsent() || self.unsent == 0)).then_some(unsent)
     }
+}
+
+/// What a frame takes on the wire beside its payload (RFC 6455 §5.2).
+const fn header_len(payload: usize, role: Role) -> usize {
+    let mask = match role {
+        Role::Client => 4,
+        Role::Server => 0,
+    };
+    let length: usize = match payload {
+        0..=125 => 2,
+        126..=0xFFFF => 4,
+        _ => 10,
+    };
+    length.saturating_add(mask)
 }
 
 fn count(messages: &mut u64, bytes: &mut u64, size: usize) {

@@ -124,6 +124,10 @@ impl SendQueue {
         }
     }
 
+    pub(super) fn front(&self) -> Option<&Message> {
+        self.messages.front()
+    }
+
     pub(super) fn pop(&mut self) -> Option<Message> {
         let message = self.messages.pop_front()?;
         self.cost = self.cost.saturating_sub(cost(&message));

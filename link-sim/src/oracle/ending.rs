@@ -132,13 +132,13 @@ impl Watched {
     }
 
     fn is_just(&self, reason: &CloseReason, turning: &Turning) -> bool {
-        let Turning { cause, was_authenticated, now, patience_due, .. } = turning;
+        let Turning { cause, was_authenticated, now, lost_patience, .. } = turning;
         match (reason, cause) {
             (_, Cause::Close(asked)) => asked == reason,
             (CloseReason::Local | CloseReason::ShuttingDown, Cause::Turn | Cause::Broken) => {
                 self.leaving.as_ref() == Some(reason)
             }
-            (CloseReason::SlowPeer, Cause::Turn) => patience_due.is_some_and(|due| due <= now.mono),
+            (CloseReason::SlowPeer, Cause::Turn) => *lost_patience,
             (CloseReason::Lost, cause) => matches!(cause, Cause::TransportClosed),
             (CloseReason::PeerClosed { code }, Cause::Frame(Frame::Close(close))) => {
                 *code == close.as_ref().map(|close| close.code)

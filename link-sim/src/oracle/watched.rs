@@ -51,8 +51,8 @@ pub(super) struct Turning {
     pub(super) now: Now,
     pub(super) was_authenticated: bool,
     pub(super) idle_due: Option<Instant>,
-    /// When a peer that takes nothing had its time.
-    pub(super) patience_due: Option<Instant>,
+    /// Whether a peer that takes nothing had had its time.
+    pub(super) lost_patience: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +79,8 @@ pub(crate) struct Watched {
     broken: bool,
     /// The peer takes nothing, since then, after so many bytes.
     stalled: Option<(Instant, u64)>,
+    /// In this turn it was tried whether it takes something.
+    tried: bool,
     ending: Option<Turning>,
     told_the_end: bool,
     ended: Option<Ended>,
@@ -132,6 +134,7 @@ impl Watched {
             leaving: None,
             broken: false,
             stalled: None,
+            tried: false,
             ending: None,
             told_the_end: false,
             ended: None,
@@ -192,9 +195,18 @@ impl Watched {
     }
 
     /// Whether what waits may stay behind: nobody closed gracefully, nothing can be written, or the peer has had its time.
-    pub(crate) fn may_cut_off(&self) -> bool {
+    pub(crate) fn may_cut_off(&self, would_take: bool) -> bool {
         let graceful = self.ended.as_ref().is_some_and(|ended| ended.gracefully);
-        !graceful || self.broken || self.patience_due().is_some_and(|due| due <= self.now.mono)
+        !graceful || self.broken || (self.has_had_its_time() && !would_take)
+    }
+
+    /// Whether a peer that takes nothing has had its time, and has just shown that it still does not.
+    fn has_had_its_time(&self) -> bool {
+        self.tried && self.is_patience_over()
+    }
+
+    pub(crate) fn is_patience_over(&self) -> bool {
+        self.patience_due().is_some_and(|due| due <= self.now.mono)
     }
 
     fn idle_due(&self) -> Option<Instant> {
@@ -203,7 +215,7 @@ impl Watched {
 
     pub(crate) fn begin_turn(&mut self, now: Now, oracle: &mut Oracle) {
         self.now = now;
-        self.read = false;
+        (self.read, self.tried) = (false, false);
         self.input(Cause::Turn, oracle, |endpoint| endpoint.begin_turn(now));
     }
 
@@ -262,6 +274,7 @@ impl Watched {
 
     /// The wire has taken `written` bytes so far, and the endpoint is `told` a number.
     pub(crate) fn handle_flush_blocked(&mut self, written: u64, told: u64) {
+        self.tried = true;
         if self.stalled.is_none_or(|(_, before)| before != written) {
             self.stalled = Some((self.now.mono, written));
         }
@@ -296,7 +309,7 @@ impl Watched {
                 let hurry = self.leaving == Some(CloseReason::ShuttingDown);
                 let again = self.leaving.is_some() && reason == CloseReason::Local;
                 if !hurry && !again {
-                    self.leaving = Some(reason.clone());
+                    self.leave(reason.clone());
                 }
                 Cause::Turn
             }
@@ -313,6 +326,15 @@ impl Watched {
         });
     }
 
+    /// Of a time that is shorter, a peer that takes nothing has had nothing yet.
+    fn leave(&mut self, reason: CloseReason) {
+        let hurried = reason == CloseReason::ShuttingDown && self.leaving != Some(CloseReason::ShuttingDown);
+        if let Some((since, _)) = self.stalled.as_mut().filter(|_| hurried) {
+            *since = self.now.mono;
+        }
+        self.leaving = Some(reason);
+    }
+
     /// Somebody else wants its end, while the last words leave.
     fn note_close_after_the_end(&mut self, reason: &CloseReason) {
         let now = self.now.mono;
@@ -322,7 +344,7 @@ impl Watched {
         };
         match reason {
             CloseReason::Local => {}
-            CloseReason::ShuttingDown => self.leaving = Some(CloseReason::ShuttingDown),
+            CloseReason::ShuttingDown => self.leave(CloseReason::ShuttingDown),
             _ => (ended.gracefully, ended.at) = (false, now),
         }
     }
@@ -353,7 +375,7 @@ impl Watched {
     fn input(&mut self, cause: Cause, oracle: &mut Oracle, input: impl FnOnce(&mut Endpoint)) {
         let (was_closed, was_authenticated) =
             (self.connection().is_closed(), self.connection().is_authenticated());
-        let (idle_due, patience_due) = (self.idle_due(), self.patience_due());
+        let (idle_due, lost_patience) = (self.idle_due(), self.has_had_its_time());
         input(&mut self.endpoint);
         self.inputs = self.inputs.saturating_add(1);
         let connection = self.endpoint.connection();
@@ -382,10 +404,10 @@ impl Watched {
         if is_closed {
             let gracefully = self.leaving.is_some()
                 && matches!(cause, Cause::Turn)
-                && patience_due.is_none_or(|due| due > now.mono)
+                && !lost_patience
                 && idle_due.is_none_or(|due| due > now.mono);
             self.ended = Some(Ended { at: now.mono, gracefully, all_left: None });
-            self.ending = Some(Turning { cause, now, was_authenticated, idle_due, patience_due });
+            self.ending = Some(Turning { cause, now, was_authenticated, idle_due, lost_patience });
         }
     }
 
