@@ -7,7 +7,7 @@ use std::{
     io::Write,
     net::{SocketAddr, TcpStream},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::{join, join_all};
@@ -110,12 +110,14 @@ pub async fn fragments_without_end_have_one<R: Runtime>() {
     let mut echo = Echo::start(builder.heartbeat_interval(SHORT / 4)).await;
     let mut bystander = Bystander::of(&mut echo).await;
     let at = echo.handle.local_address().unwrap();
-    // Empty ones, which no limit on a message counts, until nobody takes them any more.
+    // Empty ones, which no limit on a message counts, as fast as they go, until nobody takes them any more. (And no longer than
+    // that, or whoever would read them to their end could not say so.)
     let endless = |mut peer: RawPeer| {
         peer.bytes(&frame(0x01, b"", true));
-        let many = frame(0x00, b"", true).repeat(1000);
+        let many = frame(0x00, b"", true).repeat(100_000);
+        let began = Instant::now();
         while peer.stream().write_all(&many).is_ok() {
-            std::thread::sleep(Duration::from_millis(5));
+            assert!(began.elapsed() < Duration::from_secs(10), "they are still read");
         }
     };
     let stranger = script(move || endless(RawPeer::open(at)));

@@ -195,6 +195,7 @@ macro_rules! conformance {
                 a_handler_that_waits_for_something_else_takes_what_came_meanwhile_in_order
                 closing_the_server_ends_its_sessions_and_waits_for_their_handlers
                 a_replaced_session_ends_and_does_not_hold_up_its_successor
+                who_was_asked_for_events_does_not_serve
                 only_who_is_let_in_becomes_a_session;
             reconnecting:
                 a_client_may_start_before_its_server

@@ -1,9 +1,15 @@
 //! A server that serves: a handler for each client, in the connection's own task.
 
-use std::{future::pending, time::Duration};
+use std::{
+    future::pending,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
-use futures_util::future::join;
-use link_driver::{ClientEvent, CloseReason, Overload, Runtime, SendError, ServerError, ServerEvent};
+use futures_util::{FutureExt as _, future::join};
+use link_driver::{
+    ClientEvent, CloseReason, Overload, Runtime, SendError, ServerError, ServerEvent, Session,
+};
 
 use crate::support::{
     raw::{self, RawPeer},
@@ -261,6 +267,14 @@ pub async fn a_replaced_session_ends_and_does_not_hold_up_its_successor<R: Runti
     new_client.close().soon::<R>().await;
     drop(new);
     lobby.serving.close().soon::<R>().await;
+}
+
+pub async fn who_was_asked_for_events_does_not_serve<R: Runtime>() {
+    let mut server = server::<R>().bind().await.unwrap();
+    assert!(server.next().now_or_never().is_none());
+    let served = catch_unwind(AssertUnwindSafe(|| server.serve(|_session: Session| async {})));
+    let said = served.unwrap_err().downcast::<&str>().unwrap();
+    assert!(said.contains("call `serve` before `next`"), "{said}");
 }
 
 pub async fn only_who_is_let_in_becomes_a_session<R: Runtime>() {

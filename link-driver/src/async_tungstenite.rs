@@ -15,7 +15,7 @@ use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Sink;
 use link_core::{Config, Frame, Incoming, Violation};
-use link_websocket::{NotOpened, Request, WRITE_BATCH};
+use link_websocket::{Detach, NotOpened, Request, WRITE_BATCH};
 use tungstenite::{
     Error, Message,
     protocol::{Role, WebSocketConfig},
@@ -26,6 +26,9 @@ use crate::{
     socket::poll_end,
     transport::{StartSendError, Transport},
 };
+
+/// Bytes that are read for one frame, before others have their turn.
+const RATION: usize = 128 << 10;
 
 /// A runtime whose connections are WebSockets of async-tungstenite, in both roles.
 ///
@@ -74,13 +77,15 @@ impl<R: Runtime> Runtime for OnAsyncTungstenite<R> {
 /// An open [`WebSocketStream`], as a [`Transport`].
 ///
 /// What it cannot promise: its limit on a message cannot change, so that a stranger may send as long a one as a peer who is
-/// known before it is found too long; and of what it was given, nothing comes back as unsent.
+/// known before it is found too long; of what it was given, nothing comes back as unsent; and the room that its longest message took
+/// is kept for the next one.
 pub struct AsyncTungstenite<S> {
     inner: WebSocketStream<Metered<S>>,
     /// Whether there may be something to flush.
     dirty: bool,
     /// Our direction has been ended.
     ended: bool,
+    detach: Detach,
 }
 
 impl<S> std::fmt::Debug for AsyncTungstenite<S> {
@@ -92,21 +97,21 @@ impl<S> std::fmt::Debug for AsyncTungstenite<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncTungstenite<S> {
     /// The server's side of a stream that has been upgraded.
     pub(crate) async fn server(stream: S, config: &Config) -> Self {
-        let stream = Metered { stream, written: 0 };
+        let stream = Metered::new(stream);
         Self::new(WebSocketStream::from_raw_socket(stream, Role::Server, Some(options(config))).await)
     }
 
     /// The client's side: performs the HTTP upgrade.
     pub(crate) async fn client(stream: S, request: Request, config: &Config) -> Result<Self, NotOpened> {
-        let stream = Metered { stream, written: 0 };
+        let stream = Metered::new(stream);
         match client_async_with_config(request, stream, Some(options(config))).await {
             Ok((inner, _)) => Ok(Self::new(inner)),
             Err(error) => Err(error.into()),
         }
     }
 
-    const fn new(inner: WebSocketStream<Metered<S>>) -> Self {
-        Self { inner, dirty: false, ended: false }
+    fn new(inner: WebSocketStream<Metered<S>>) -> Self {
+        Self { inner, dirty: false, ended: false, detach: Detach::default() }
     }
 }
 
@@ -122,13 +127,20 @@ fn options(config: &Config) -> WebSocketConfig {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Transport for AsyncTungstenite<S> {
     fn poll_frame(&mut self, limit: usize, cx: &mut Context<'_>) -> Incoming {
-        let Poll::Ready(read) = Pin::new(&mut self.inner).poll_next(cx) else { return Incoming::Nothing };
+        self.inner.get_mut().ration = RATION;
+        let Poll::Ready(read) = Pin::new(&mut self.inner).poll_next(cx) else {
+            return match self.inner.get_ref().ration {
+                0 => Incoming::Enough,
+                _ => Incoming::Nothing,
+            };
+        };
         let Some(read) = read else { return Incoming::Ended };
         self.dirty |= matches!(read, Ok(Message::Ping(_) | Message::Close(_)));
         match link_websocket::incoming(read) {
             Incoming::Frame(frame @ (Frame::Text(_) | Frame::Binary(_))) if frame.payload_len() > limit => {
                 Incoming::Violation(Violation::MessageTooLarge { limit })
             }
+            Incoming::Frame(frame) => Incoming::Frame(self.detach.frame(frame)),
             Incoming::Nothing => Incoming::Ended,
             incoming => incoming,
         }
@@ -170,11 +182,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for AsyncTungstenite<S> {
     }
 }
 
-/// A stream that counts what it has taken.
+/// A stream that counts what it has taken, and gives no more at a time than its ration.
 #[derive(Debug)]
 struct Metered<S> {
     stream: S,
     written: u64,
+    /// How many bytes may be read until it is renewed: tungstenite would join fragments for as long as there are any.
+    ration: usize,
+}
+
+impl<S> Metered<S> {
+    const fn new(stream: S) -> Self {
+        Self { stream, written: 0, ration: usize::MAX }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
@@ -183,7 +203,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let most = buffer.len().min(self.ration);
+        if most == 0 && !buffer.is_empty() {
+            // Whoever renews it asks again.
+            return Poll::Pending;
+        }
+        let buffer = buffer.get_mut(..most).unwrap_or_default();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.ration = self.ration.saturating_sub(read);
+        Poll::Ready(Ok(read))
     }
 }
 

@@ -179,9 +179,12 @@ impl<T> Events<T> {
                     return Poll::Ready(None);
                 }
                 if queue.reader.as_ref().is_none_or(|reader| !reader.will_wake(cx.waker())) {
-                    queue.reader = Some(cx.waker().clone());
+                    let replaced = queue.reader.replace(cx.waker().clone());
+                    drop(queue);
+                    drop(replaced);
+                } else {
+                    drop(queue);
                 }
-                drop(queue);
                 // Whoever was let in, and had nothing to put down, may have kept others waiting.
                 self.shared.let_in(usize::MAX);
                 return Poll::Pending;
@@ -324,8 +327,10 @@ impl<T> EventQueue<T> {
             }
         };
         self.ticket = Some(ticket);
-        queue.writers.insert(ticket, cx.waker().clone());
+        let replaced = queue.writers.insert(ticket, cx.waker().clone());
         shared.lined_up.store(queue.writers.len(), Ordering::Release);
+        drop(queue);
+        drop(replaced);
         true
     }
 }

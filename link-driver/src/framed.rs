@@ -10,6 +10,7 @@ use std::{
 use futures_core::Stream;
 use futures_util::Sink;
 use link_core::{Config, Frame, Incoming, Violation};
+use link_websocket::Detach;
 
 use crate::transport::{StartSendError, Transport};
 
@@ -24,8 +25,10 @@ const OWN_WORDS: usize = 128 << 10;
 /// What it cannot promise: a message is limited by the WebSocket itself while it comes, and here only once it has come. A peer
 /// counts as taking something when a whole frame has gone into the sink, or all has left, so a
 /// [`send_timeout`](crate::ServerBuilder::send_timeout) should be longer than the longest message takes on the slowest line, with
-/// all that the sink keeps in a buffer of its own (tungstenite's `write_buffer_size`, 128 KiB by default). And of what was given to
-/// the sink, nothing comes back as unsent.
+/// all that the sink keeps in a buffer of its own (tungstenite's `write_buffer_size`, 128 KiB by default). Of what was given to
+/// the sink, nothing comes back as unsent. And how long the stream is at work when it is polled once is its own affair: a peer
+/// that sends empty fragments without end keeps a WebSocket of tungstenite's at it for as long as its socket has bytes, which tokio's
+/// sockets bound, and those of other runtimes do not (`AsyncTungstenite` does, on each).
 #[derive(Debug)]
 pub struct Framed<S> {
     inner: S,
@@ -39,11 +42,12 @@ pub struct Framed<S> {
     /// Nothing comes any more; a stream need not bear being asked again.
     ended: bool,
     progress: u64,
+    detach: Detach,
 }
 
 impl<S> Framed<S> {
     /// Over a WebSocket that is open.
-    pub const fn new(inner: S) -> Self {
+    pub fn new(inner: S) -> Self {
         Self {
             inner,
             waiting: VecDeque::new(),
@@ -53,6 +57,7 @@ impl<S> Framed<S> {
             closed: false,
             ended: false,
             progress: 0,
+            detach: Detach::default(),
         }
     }
 }
@@ -92,7 +97,7 @@ where
                     Frame::Text(_) | Frame::Binary(_) if frame.payload_len() > limit => {
                         Incoming::Violation(Violation::MessageTooLarge { limit })
                     }
-                    frame => Incoming::Frame(frame),
+                    frame => Incoming::Frame(self.detach.frame(frame)),
                 }
             }
             Poll::Ready(Some(Err(_)) | None) => {

@@ -111,7 +111,8 @@ impl Commands {
         self.shared.asleep.store(false, Ordering::SeqCst);
         if !self.listening.will_wake(cx.waker()) {
             self.listening.clone_from(cx.waker());
-            self.shared.queue().listening = Some(cx.waker().clone());
+            let replaced = self.shared.queue().listening.replace(cx.waker().clone());
+            drop(replaced);
         }
     }
 

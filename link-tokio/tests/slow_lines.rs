@@ -70,6 +70,8 @@ impl Runtime for InMemory {
 
 /// Bytes that a slow direction passes on at a time, ten times a second.
 const PIECE: usize = 4 << 10;
+/// Bytes that come through twice a second where hardly anything does.
+const DROP: usize = 64;
 /// Bytes that wait between two ends.
 const PIPE: usize = 16 << 10;
 /// No test takes longer than that in virtual time, unless something is stuck.
@@ -82,16 +84,22 @@ enum Pace {
     Slow,
     /// Fast, until it is stuck for good.
     Until(Arc<AtomicBool>),
+    /// Fast, until hardly anything comes through.
+    DripsAfter(Arc<AtomicBool>),
 }
 
 async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, pace: Pace) {
     let mut piece = [0; PIECE];
-    while let Ok(read @ 1..) = from.read(&mut piece).await {
+    loop {
+        let drips = matches!(&pace, Pace::DripsAfter(drips) if drips.load(Ordering::Relaxed));
+        let most = if drips { DROP } else { PIECE };
+        let Ok(read @ 1..) = from.read(&mut piece[..most]).await else { break };
         match &pace {
             Pace::Fast => {}
             Pace::Slow => sleep(Duration::from_millis(100)).await,
             Pace::Until(stuck) if stuck.load(Ordering::Relaxed) => std::future::pending().await,
-            Pace::Until(_) => {}
+            Pace::DripsAfter(_) if drips => sleep(Duration::from_millis(500)).await,
+            Pace::Until(_) | Pace::DripsAfter(_) => {}
         }
         if to.write_all(&piece[..read]).await.is_err() {
             return;
@@ -379,4 +387,138 @@ async fn who_comes_back_is_let_in_at_once_though_the_old_line_is_stuck_and_its_h
         tokio::join!(second.close(), handle.close());
         drop(serving);
     }
+}
+
+/// What a client that still takes some of what was said to it each second, for hours, does to a server that is closed.
+#[tokio::test(start_paused = true)]
+async fn a_closed_server_waits_for_a_dripping_client_ten_seconds_and_tells_its_end_last() {
+    let drips = Arc::new(AtomicBool::new(false));
+    let pace = Pace::DripsAfter(drips.clone());
+    let (client, mut server, peer) = meet(
+        Server::builder().client_timeout(Duration::ZERO),
+        Client::builder().server_timeout(Duration::ZERO),
+        Pace::Fast,
+        pace,
+    )
+    .await;
+    drips.store(true, Ordering::Relaxed);
+    (0..100).for_each(|number| peer.send(&long(number)).unwrap());
+    sleep(Duration::from_secs(1)).await;
+    let handle = server.handle();
+    let began = tokio::time::Instant::now();
+    let events = async {
+        let mut told = Vec::new();
+        while let Some(event) = timeout(SOON, server.next()).await.expect("it ends") {
+            told.push(event);
+        }
+        told
+    };
+    let (told, ()) = tokio::join!(events, handle.close());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let [.., ServerEvent::Disconnected(_, reason), ServerEvent::Close] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(*reason, CloseReason::SlowPeer);
+    drop(client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_future_of_a_server_that_serves_ends_though_a_client_drips() {
+    let drips = Arc::new(AtomicBool::new(false));
+    let (accept, listener) = mpsc::unbounded_channel();
+    let server = Server::<InMemory>::builder().client_timeout(Duration::ZERO).listen(listener).unwrap();
+    let (handle, pace) = (server.handle(), Pace::DripsAfter(drips.clone()));
+    let (ended, mut end) = mpsc::unbounded_channel();
+    let serving = server.serve(move |mut session| {
+        drips.store(true, Ordering::Relaxed);
+        (0..100).for_each(|number| session.send(&long(number)).unwrap());
+        let ended = ended.clone();
+        async move {
+            while session.next().await.is_some() {}
+            ended.send(session.close_reason().cloned()).unwrap();
+        }
+    });
+    let client =
+        over_a_line(Client::<InMemory>::builder().server_timeout(Duration::ZERO), accept, Pace::Fast, pace)
+            .start()
+            .unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let began = tokio::time::Instant::now();
+    let (closed, served) = (timeout(SOON, handle.close()), timeout(SOON, serving));
+    let (closed, served) = tokio::join!(closed, served);
+    closed.and(served).expect("it ends");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(end.recv().await, Some(Some(CloseReason::SlowPeer)));
+    drop(client);
+}
+
+/// Sessions that a handler has given away: it ends at once, or it does not end when its server is closed.
+#[tokio::test(start_paused = true)]
+async fn a_session_in_another_task_hears_of_the_end_however_much_it_has_not_read() {
+    for handler_ends in [true, false] {
+        let (accept, listener) = mpsc::unbounded_channel();
+        let server = Server::<InMemory>::builder().listen(listener).unwrap();
+        let handle = server.handle();
+        let (gives, mut given) = mpsc::unbounded_channel();
+        let serving = server.serve(move |session| {
+            let gives = gives.clone();
+            async move {
+                gives.send(session).unwrap();
+                sleep(Duration::from_secs(1)).await;
+                if !handler_ends {
+                    std::future::pending::<()>().await;
+                }
+            }
+        });
+        let client = over_a_line(Client::<InMemory>::builder(), accept, Pace::Fast, Pace::Fast);
+        let client = client.connect().await.unwrap();
+        let mut session = given.recv().await.unwrap();
+        (0..400).for_each(|number| client.send(&json!({ "number": number })).unwrap());
+        sleep(Duration::from_secs(2)).await;
+        if !handler_ends {
+            handle.close().await;
+        }
+        let mut messages = 0;
+        while let Some(message) = timeout(SOON, session.next()).await.expect("it hears of the end") {
+            assert_eq!(message.json::<serde_json::Value>().unwrap()["number"], messages);
+            messages += 1;
+        }
+        let expected = if handler_ends { CloseReason::Local } else { CloseReason::ShuttingDown };
+        assert_eq!(session.close_reason(), Some(&expected));
+        // As much as was read.
+        assert!((128..400).contains(&messages), "{messages}");
+        drop((session, client, serving));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_has_not_taken_is_bounded_by_a_mebibyte_and_one_message_wherever_it_waits() {
+    let (accept, listener) = mpsc::unbounded_channel();
+    let server = Server::<InMemory>::builder().client_timeout(Duration::ZERO).listen(listener).unwrap();
+    let handle = server.handle();
+    let (takes, taking) = mpsc::unbounded_channel::<()>();
+    let taking = Arc::new(tokio::sync::Mutex::new(taking));
+    let serving = server.serve(move |mut session| {
+        let taking = taking.clone();
+        async move {
+            while taking.lock().await.recv().await.is_some() {
+                session.next().await;
+            }
+        }
+    });
+    let client =
+        over_a_line(Client::<InMemory>::builder().max_send_queue(usize::MAX), accept, Pace::Fast, Pace::Fast);
+    let client = client.connect().await.unwrap();
+    let message = json!({ "fill": "x".repeat(400 << 10) });
+    let length = serde_json::to_string(&message).unwrap().len() as u64;
+    (0..50).for_each(|_| client.send(&message).unwrap());
+    for taken in 0..20 {
+        sleep(Duration::from_secs(1)).await;
+        let unread = handle.stats().messages_received - taken;
+        assert!((2..=3).contains(&unread), "{unread} of {length} bytes, after {taken}");
+        takes.send(()).unwrap();
+    }
+    drop(takes);
+    tokio::join!(client.close(), handle.close());
+    drop(serving);
 }

@@ -60,12 +60,14 @@
 #![forbid(unsafe_code)]
 
 mod convert;
+mod detach;
 mod outgoing;
 mod rationed;
 mod upgrade;
 mod websocket;
 
 pub use convert::{incoming, outgoing};
+pub use detach::Detach;
 pub use upgrade::{
     ClientUpgrade, InvalidRequest, MAX_HEAD, NotOpened, NotUpgraded, Progress, Request, ServerUpgrade,
     request, upgrade_response,

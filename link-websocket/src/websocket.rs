@@ -16,6 +16,7 @@ use tungstenite::{
 
 use crate::{
     convert,
+    detach::Detach,
     outgoing::Outgoing,
     rationed::{ANSWER_ROOM, Rationed},
 };
@@ -38,8 +39,7 @@ pub struct WebSocket<S> {
     role: Role,
     /// The limit on a message that tungstenite has been told.
     limit: usize,
-    /// The longest message so far, if one did not fit into the read buffer.
-    longest: usize,
+    detach: Detach,
     held: Option<Held>,
     /// Whether tungstenite may have an answer that it has yet to write.
     answering: bool,
@@ -82,7 +82,8 @@ impl<S: Read + Write> WebSocket<S> {
 
     pub(crate) fn new(mut inner: tungstenite::WebSocket<Rationed<S>>, role: Role) -> Self {
         inner.get_mut().opened();
-        Self { inner, role, limit: 0, longest: 0, held: None, answering: false, unflushed: false, written: 0 }
+        let (detach, held) = (Detach::default(), None);
+        Self { inner, role, limit: 0, detach, held, answering: false, unflushed: false, written: 0 }
     }
 
     /// From here on so many bytes may wait for a peer that does not read, and no less than two batches: for one that has
@@ -165,15 +166,12 @@ impl<S: Read + Write> WebSocket<S> {
         }
     }
 
-    /// A payload is a slice of the read buffer, and keeps all of it alive. That is good while the buffer is small; one
-    /// that has grown for a long message must not be held by a short one that waits somewhere.
+    /// A payload that keeps no more than its own memory alive.
     fn unshared(&mut self, payload: Bytes) -> Bytes {
-        let length = payload.len();
-        if length > READ_BUFFER {
-            self.longest = self.longest.max(length);
+        if payload.len() > READ_BUFFER {
             self.held = Some(Held { _message: payload.clone(), until: READ_BUFFER });
         }
-        if length < self.longest / 2 { Bytes::copy_from_slice(&payload) } else { payload }
+        self.detach.payload(payload)
     }
 
     /// Takes a frame for the next [`flush`](Self::flush). It may already write what does not fit into one batch. After

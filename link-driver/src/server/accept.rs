@@ -11,7 +11,6 @@ use std::{
 };
 
 use futures_channel::{mpsc, oneshot};
-use futures_core::Stream;
 use futures_io::AsyncWrite;
 use futures_util::{
     FutureExt, StreamExt,
@@ -27,6 +26,7 @@ use super::{
 };
 use crate::{
     event_queue::{EventQueue, EventSender},
+    line::within,
     runtime::{self, Runtime},
     transport::Transport,
 };
@@ -35,8 +35,10 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the program is told at most that connections are turned away.
 const TURNED_AWAY_PAUSE: Duration = Duration::from_secs(1);
-/// How long a closing server waits for its connections at most.
+/// How long a closing server waits for its connections, until it ends those that are left in the middle of what they say.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long these have then. Whoever has not ended by that time is kept by the program.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a server's tasks share.
 pub(super) struct Shared {
@@ -164,9 +166,11 @@ pub(super) async fn run<R: Runtime>(
     let decided = sources.decided.clone();
     // Whatever is still on its way will not be served.
     drop((sources, alive));
-    let patience = runtime::sleep_until::<R>(runtime::now::<R>().mono.after(CLOSE_PATIENCE));
-    select(pin!(poll_fn(|cx| Pin::new(&mut dead).poll_next(cx))), pin!(patience)).await;
-    drop(abandon);
+    if within::<R, _>(runtime::now::<R>().mono, CLOSE_PATIENCE, dead.next()).await.is_none() {
+        drop(abandon);
+        shared.registry.abandon();
+        within::<R, _>(runtime::now::<R>().mono, LAST_PATIENCE, dead.next()).await;
+    }
     info!(target: LOG, %address, "closed");
     let face = match face {
         Some(face) => Ok(face),

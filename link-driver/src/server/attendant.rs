@@ -214,6 +214,10 @@ impl ServerAttendant {
         let connection = self.id.0;
         match ended {
             Ended::Well => {}
+            // It may well have failed because its client is gone.
+            Ended::Failed(error) if matches!(self.stage, Stage::Ended) => {
+                debug!(target: LOG, connection, detail = %error, "the handler failed, after its connection had ended");
+            }
             Ended::Failed(error) => {
                 warn!(target: LOG, connection, detail = %error, "the handler failed");
             }
@@ -285,11 +289,7 @@ impl Attendant for ServerAttendant {
         match &mut self.program {
             // Who is not known yet has little to tell, and a deadline.
             Program::Events(events) if matches!(self.stage, Stage::Authenticated(_)) => events.poll_ready(cx),
-            Program::Handler { open: Some(open), .. } => match open.has_room() {
-                true => Poll::Ready(()),
-                // It wakes the task when there is.
-                false => Poll::Pending,
-            },
+            Program::Handler { open: Some(open), .. } => open.poll_room(cx),
             Program::Events(_) | Program::Handler { open: None, .. } | Program::Told => Poll::Ready(()),
         }
     }
@@ -371,6 +371,8 @@ impl Drop for ServerAttendant {
         if !matches!(self.stage, Stage::Ended) {
             self.ended(CloseReason::Lost);
         }
+        // A successor may be told of as soon as the registry knows.
+        self.hand_over();
         self.shared.registry.release(self.id, self.had);
         // Once the counters say that it is gone, its place is free.
         if let Some(label) = self.rejected {

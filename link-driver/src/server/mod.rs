@@ -165,8 +165,7 @@ impl<R: Runtime> Server<R> {
         self.handle.clone()
     }
 
-    /// Closes the listener and every connection, each with a reason, and waits until they are gone (about a
-    /// second for a peer that does not answer). Events that nobody has taken yet are dropped.
+    /// Closes the listener and every connection, as [`ServerHandle::close`]. Events that nobody has taken yet are dropped.
     pub async fn close(mut self) {
         self.face = Face::Closed;
         self.handle.close().await;
@@ -343,8 +342,10 @@ impl<R: Runtime> ServerHandle<R> {
         Ok(reached)
     }
 
-    /// Closes the listener and every connection, each with a reason, and waits until they are gone: for five seconds at the
-    /// most. What was sent before still arrives, as long as each client takes some of it at least once a second.
+    /// Closes the listener and every connection, each with a reason, and waits until they are gone. What was sent before still
+    /// arrives, as long as each client takes some of it at least once a second, and has taken all of it within five seconds; who has
+    /// not is cut off then, as [`SlowPeer`](CloseReason::SlowPeer). So it takes about six seconds at the most, and ten where a task
+    /// of the program's own keeps a connection from noticing.
     ///
     /// Their last events can still be read from the server afterwards. Calling it again waits as well.
     pub async fn close(&self) {

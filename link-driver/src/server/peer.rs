@@ -81,7 +81,8 @@ impl Peer {
         self.0.outbox.send(message)
     }
 
-    /// Ends the connection. From here on it counts as not connected, and nothing that it says is delivered any more.
+    /// Ends the connection. From here on it counts as not connected, and nothing that it says is taken any more; what it has
+    /// said before is still to be had.
     ///
     /// What was sent before still arrives, however slow the line is: the client is waited for as long as it takes some of it at
     /// least once in a [`send_timeout`](super::ServerBuilder::send_timeout) (once in 30 s, where that is off).

@@ -159,11 +159,22 @@ impl Registry {
     pub(super) fn close(&self) {
         let mut inner = self.lock();
         inner.closing = true;
-        let ids: Vec<_> = inner.connections.keys().copied().collect();
-        let all: Vec<_> = ids.into_iter().filter_map(|id| inner.disconnect(id)).collect();
+        drop(inner);
+        self.evict_all(&CloseReason::ShuttingDown);
+    }
+
+    /// Ends whoever is still there, though its last words have not left: it takes too little for too long.
+    pub(super) fn abandon(&self) {
+        self.evict_all(&CloseReason::SlowPeer);
+    }
+
+    fn evict_all(&self, reason: &CloseReason) {
+        let inner = self.lock();
+        let ids = inner.connections.keys();
+        let all: Vec<_> = ids.filter_map(|id| inner.disconnect(*id)).collect();
         drop(inner);
         for connection in all {
-            connection.evict(CloseReason::ShuttingDown);
+            connection.evict(reason.clone());
         }
     }
 

@@ -82,6 +82,11 @@ impl<R: Runtime> Server<R> {
     /// the connection ends, [`Session::next`] says `None`, and the handler goes on to its own end; that of a server that is
     /// closed has five seconds for it, and is dropped then.
     ///
+    /// A handler that [closes](ServerHandle::close) its own server should not wait for that: the server waits for the handler.
+    ///
+    /// # Panics
+    /// When events were asked for already, by [`next`](Server::next) or as a stream: a server tells of its clients in one way.
+    ///
     /// ```
     /// # async fn serve<R: link_driver::Runtime>() -> Result<(), Box<dyn std::error::Error>> {
     /// let server = link_driver::Server::<R>::builder().wallet(link_driver::new_wallet()?).bind().await?;
@@ -101,6 +106,10 @@ impl<R: Runtime> Server<R> {
         H: Fn(Session) -> F + Send + Sync + 'static,
         F: Future<Output: Outcome> + Send + 'static,
     {
+        assert!(
+            matches!(self.face, super::Face::Undecided(_)),
+            "a server that was asked for events cannot serve by a handler as well: call `serve` before `next`"
+        );
         let (events, told) = event_queue::channel(self.handle.shared.event_capacity);
         let handler = self::handler(handler);
         self.decide(Face::Handler { handler, events }, super::Face::Events(told));

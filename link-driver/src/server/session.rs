@@ -6,19 +6,23 @@ use std::{
     mem,
     ops::Deref,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker, ready},
 };
 
 use futures_core::Stream;
+use futures_util::task::AtomicWaker;
 use link_core::{CloseReason, Message};
 
 use super::{peer::Peer, serve::Running};
 
-/// Messages that a handler has not taken, beyond which its client is not read: 128, and a turn's worth more.
-const MAX_MESSAGES: usize = 128;
-/// The same, in bytes, and one message more.
-const MAX_BYTES: usize = 1 << 20;
+/// Bytes of messages that a handler has not taken, beyond which its client is not read, until it has taken half of them.
+const MAX_UNREAD: usize = 1 << 20;
+/// What a message counts at least, so that 128 of them are enough.
+const LEAST: usize = MAX_UNREAD / 128;
 
 /// One client that was let in: a stream of its messages, and by dereferencing to its [`Peer`] a way to send.
 ///
@@ -35,19 +39,20 @@ pub struct Session {
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
+    /// What the messages weigh that came, and that the program has not taken.
+    unread: AtomicUsize,
+    /// The connection, where it waits for room.
+    writer: AtomicWaker,
     ended: OnceLock<CloseReason>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     messages: VecDeque<Message>,
-    bytes: usize,
     /// Nothing comes any more.
     over: bool,
     /// The program, where it waits for a message.
     reader: Option<Waker>,
-    /// The connection, where it waits for room.
-    writer: Option<Waker>,
 }
 
 impl Shared {
@@ -55,6 +60,19 @@ impl Shared {
         // Nothing here panics while it holds the lock; and if it did, the data would still be whole.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The program has taken a message. Half empty, there is room for more.
+    fn took(&self, message: &Message) {
+        let weight = weight(message);
+        let before = self.unread.fetch_sub(weight, Ordering::AcqRel);
+        if before > MAX_UNREAD / 2 && before.saturating_sub(weight) <= MAX_UNREAD / 2 {
+            self.writer.wake();
+        }
+    }
+}
+
+fn weight(message: &Message) -> usize {
+    message.as_str().len().max(LEAST)
 }
 
 impl Session {
@@ -78,29 +96,28 @@ impl Stream for Session {
     type Item = Message;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        if let Some(message) = self.taken.pop_front() {
-            return Poll::Ready(Some(message));
-        }
         let Self { taken, shared, .. } = &mut *self;
-        let mut queue = shared.queue();
-        if queue.messages.is_empty() {
-            if queue.over {
-                return Poll::Ready(None);
+        if taken.is_empty() {
+            let mut queue = shared.queue();
+            if queue.messages.is_empty() {
+                if queue.over {
+                    return Poll::Ready(None);
+                }
+                if queue.reader.as_ref().is_none_or(|reader| !reader.will_wake(cx.waker())) {
+                    let replaced = queue.reader.replace(cx.waker().clone());
+                    drop(queue);
+                    drop(replaced);
+                }
+                return Poll::Pending;
             }
-            if queue.reader.as_ref().is_none_or(|reader| !reader.will_wake(cx.waker())) {
-                queue.reader = Some(cx.waker().clone());
-            }
-            return Poll::Pending;
+            // All at once, by one lock.
+            mem::swap(taken, &mut queue.messages);
         }
-        // All at once, by one lock.
-        mem::swap(taken, &mut queue.messages);
-        queue.bytes = 0;
-        let writer = queue.writer.take();
-        drop(queue);
-        if let Some(writer) = writer {
-            writer.wake();
+        let message = taken.pop_front();
+        if let Some(message) = &message {
+            shared.took(message);
         }
-        Poll::Ready(taken.pop_front())
+        Poll::Ready(message)
     }
 }
 
@@ -115,22 +132,15 @@ impl Deref for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.peer.close();
-        let mut queue = self.shared.queue();
-        let wakers = (queue.reader.take(), queue.writer.take());
-        drop(queue);
-        drop(wakers);
+        let reader = self.shared.queue().reader.take();
+        drop(reader);
     }
 }
 
 /// The connection's end of a session, and the handler that has the other one.
 pub(super) struct Open {
-    /// What came in this turn, or found no room.
+    /// What came in this turn.
     messages: VecDeque<Message>,
-    bytes: usize,
-    /// There was no room: the program has yet to take what came before.
-    behind: bool,
-    /// Something was not read, since so many bytes had come in this turn.
-    refused: bool,
     shared: Arc<Shared>,
     /// `None` once it has ended.
     handler: Option<Running>,
@@ -141,13 +151,12 @@ impl Open {
     pub(super) fn new(peer: Peer, handler: impl FnOnce(Session) -> Running) -> Self {
         let shared = Arc::<Shared>::default();
         let session = Session { peer, taken: VecDeque::new(), shared: shared.clone() };
-        let handler = Some(handler(session));
-        Self { messages: VecDeque::new(), bytes: 0, behind: false, refused: false, shared, handler }
+        Self { messages: VecDeque::new(), shared, handler: Some(handler(session)) }
     }
 
     /// A message came. The program has it at the end of the turn.
     pub(super) fn push(&mut self, message: Message) {
-        self.bytes = self.bytes.saturating_add(message.as_str().len());
+        self.shared.unread.fetch_add(weight(&message), Ordering::AcqRel);
         self.messages.push_back(message);
     }
 
@@ -156,15 +165,24 @@ impl Open {
         let _ = self.shared.ended.set(reason);
     }
 
-    /// Whether the client is to be read.
-    pub(super) const fn has_room(&mut self) -> bool {
-        self.refused = self.behind || self.bytes >= MAX_BYTES;
-        !self.refused
+    /// Ready while the program is not behind with what the client has said.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        let has_room = || self.shared.unread.load(Ordering::Acquire) < MAX_UNREAD;
+        if has_room() {
+            return Poll::Ready(());
+        }
+        self.shared.writer.register(cx.waker());
+        // The program may have taken some in between.
+        if has_room() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Hands over what came, and runs the handler. Ready when that has ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<super::serve::Ended> {
-        self.hand_over(cx);
+        let over = self.shared.ended.get().is_some();
+        if !self.messages.is_empty() || over {
+            // Where the handler itself waits, it is polled at once.
+            self.hand_over(over, |reader| !reader.will_wake(cx.waker()));
+        }
         let Some(handler) = &mut self.handler else { return Poll::Pending };
         let ended = ready!(handler.as_mut().poll(cx));
         self.handler = None;
@@ -176,34 +194,26 @@ impl Open {
         self.handler.is_none()
     }
 
-    fn hand_over(&mut self, cx: &Context<'_>) {
-        let over = self.shared.ended.get().is_some();
-        if self.messages.is_empty() && !over {
-            return;
-        }
+    fn hand_over(&mut self, over: bool, wakes: impl FnOnce(&Waker) -> bool) {
         let mut queue = self.shared.queue();
-        let (many, bytes) = (queue.messages.len().saturating_add(self.messages.len()), queue.bytes);
-        self.behind = !queue.messages.is_empty() && (many > MAX_MESSAGES || bytes >= MAX_BYTES);
-        if self.behind {
-            queue.writer = Some(cx.waker().clone());
-            return;
-        }
         if queue.messages.is_empty() {
             mem::swap(&mut queue.messages, &mut self.messages);
         } else {
             queue.messages.append(&mut self.messages);
         }
-        queue.bytes = bytes.saturating_add(mem::take(&mut self.bytes));
-        queue.over = over;
-        // Where the handler itself waits, it is polled at once.
-        let reader = queue.reader.take_if(|reader| !reader.will_wake(cx.waker()));
+        queue.over |= over;
+        let reader = queue.reader.take_if(|reader| wakes(reader));
         drop(queue);
         if let Some(reader) = reader {
             reader.wake();
         }
-        if mem::take(&mut self.refused) {
-            // There is room, and nobody else to say so.
-            cx.waker().wake_by_ref();
-        }
+    }
+}
+
+/// The session may be in another task, and waits there for more or for the end.
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.ended.get_or_init(|| CloseReason::Lost);
+        self.hand_over(true, |_| true);
     }
 }
