@@ -83,7 +83,7 @@ pub(crate) async fn run<R: Runtime>(args: Connect) -> Result<(), Failure> {
 /// Sends, and complains on stderr if that cannot be done now; what a person typed is not worth ending for.
 fn send<R: Runtime>(client: &Client<R>, message: &Result<Message, String>) -> Result<(), Failure> {
     let sent = match message {
-        Ok(message) => client.send(message).map_err(|error: SendError| error.to_string()),
+        Ok(message) => client.try_send(message).map_err(|error: SendError| error.to_string()),
         Err(reason) => Err(reason.clone()),
     };
     if let Err(reason) = sent {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use link_driver::{
-    BindError, CloseReason, Message, Peer, Rejected, Runtime, SendError, Server, ServerEvent, ServerHandle,
+    BindError, CloseReason, ConnectedClient, Message, Rejected, Runtime, SendError, Server, ServerEvent,
+    ServerHandle,
 };
 
 use crate::{
@@ -72,14 +73,14 @@ async fn echo<R: Runtime>(server: Server<R>, printer: Printer, quiet: bool) -> R
     let mut serving = server.serve(move |mut session| {
         let fails = fails.clone();
         async move {
-            let client = session.peer().clone();
+            let client = session.client().clone();
             let told = async {
                 report(printer, &ServerEvent::Authenticated(client.clone()))?;
                 while let Some(message) = session.next().await {
                     if !quiet {
                         printer.message(Some(client.address().as_str()), &message)?;
                     }
-                    if let Err(error) = session.send(&message) {
+                    if let Err(error) = session.send(&message).await {
                         not_sent(printer, &client, &error, true)?;
                     }
                 }
@@ -103,7 +104,12 @@ async fn echo<R: Runtime>(server: Server<R>, printer: Printer, quiet: bool) -> R
     }
 }
 
-fn not_sent(printer: Printer, client: &Peer, error: &SendError, echo: bool) -> Result<(), Failure> {
+fn not_sent(
+    printer: Printer,
+    client: &ConnectedClient,
+    error: &SendError,
+    echo: bool,
+) -> Result<(), Failure> {
     let (client, reason) = (client.address(), error.to_string());
     printer.event(
         "error",
@@ -116,7 +122,7 @@ fn not_sent(printer: Printer, client: &Peer, error: &SendError, echo: bool) -> R
 /// Sends a message where it is to go.
 fn pass_on<R: Runtime>(
     server: &ServerHandle<R>,
-    client: &Peer,
+    client: &ConnectedClient,
     message: &Message,
     echo: bool,
     broadcast: bool,
@@ -124,7 +130,7 @@ fn pass_on<R: Runtime>(
     if broadcast {
         server.broadcast(message)?;
     } else if echo {
-        client.send(message)?;
+        client.try_send(message)?;
     }
     Ok(())
 }

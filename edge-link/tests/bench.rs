@@ -7,7 +7,7 @@ mod support;
 
 use std::{sync::mpsc, thread, time::Duration};
 
-use link_tokio::{Message, Peer, Server, ServerEvent};
+use link_tokio::{ConnectedClient, Message, Server, ServerEvent};
 use serde_json::{Value, json};
 use support::{ADDRESS, Finished, Running, run};
 
@@ -44,7 +44,7 @@ fn assert_in_order(latency: &Value) {
 }
 
 /// A server that does as it likes with each client that comes and each message, on a thread of its own.
-fn server(mut on: impl FnMut(&Peer, Option<Message>) + Send + 'static) -> String {
+fn server(mut on: impl FnMut(&ConnectedClient, Option<Message>) + Send + 'static) -> String {
     let (sender, url) = mpsc::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -235,7 +235,7 @@ fn a_message_that_is_never_answered_counts_as_the_time_out_at_least() {
         let Some(message) = message else { return };
         seen += 1;
         if seen != 20 {
-            client.send(&message).unwrap();
+            client.try_send(&message).unwrap();
         }
     });
     let args = ["--json", "--duration", "300ms", "--warm-up", "0s", "--timeout", "3s", "--rate", "100"];
@@ -256,7 +256,7 @@ fn a_stall_is_felt_by_all_that_were_due_meanwhile() {
         if seen == 10 {
             thread::sleep(Duration::from_millis(500));
         }
-        client.send(&message).unwrap();
+        client.try_send(&message).unwrap();
     });
     let args = ["--json", "--duration", "600ms", "--warm-up", "0s", "--timeout", "60s", "--rate", "100"];
     let report = report(&bench(&url, &[&args[..], &["--connections", "1", "--depth", "1"]].concat()));
@@ -271,9 +271,9 @@ fn a_stall_is_felt_by_all_that_were_due_meanwhile() {
 #[test]
 fn wrong_answers_are_counted_and_strange_messages_are_none() {
     let twice = server(|client, message| {
-        let Some(message) = message else { return client.send(&json!({ "type": "welcome" })).unwrap() };
-        client.send(&message).unwrap();
-        client.send(&message).unwrap();
+        let Some(message) = message else { return client.try_send(json!({ "type": "welcome" })).unwrap() };
+        client.try_send(&message).unwrap();
+        client.try_send(&message).unwrap();
     });
     let args = [&BRIEF[..], &["--rate", "100", "--connections", "2"]].concat();
     let finished = bench(&twice, &args);
@@ -288,8 +288,8 @@ fn wrong_answers_are_counted_and_strange_messages_are_none() {
         match last.take() {
             // Each second one first.
             Some(held) => {
-                client.send(&message).unwrap();
-                client.send(&held).unwrap();
+                client.try_send(&message).unwrap();
+                client.try_send(&held).unwrap();
             }
             None => last = Some(message),
         }
@@ -306,7 +306,7 @@ fn wrong_answers_are_counted_and_strange_messages_are_none() {
 
     let altered = server(|client, message| {
         let Some(message) = message else { return };
-        client.send(Message::parse(message.as_str().replace('-', "+")).unwrap()).unwrap();
+        client.try_send(Message::parse(message.as_str().replace('-', "+")).unwrap()).unwrap();
     });
     let finished = bench(&altered, &[&thirty[..], &["--connections", "1", "--timeout", "1s"]].concat());
     let counted = only_line(&finished);

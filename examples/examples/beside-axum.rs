@@ -80,7 +80,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let serving = tokio::spawn(server.serve(|mut session| async move {
         println!("server   sees {}", session.address());
         while let Some(message) = session.next().await {
-            session.send(message)?;
+            session.send(message).await?;
         }
         Ok::<_, SendError>(())
     }));
@@ -101,7 +101,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 async fn visit(at: SocketAddr, server: link_tokio::Address) -> Result<(), Box<dyn Error + Send + Sync>> {
     let url = format!("ws://{at}/link");
     let mut client = Client::builder().url(&url).expect_server(server).connect().await?;
-    client.send(&json!({ "type": "hello" }))?;
+    client.send(json!({ "type": "hello" })).await?;
     while let Some(event) = client.next().await {
         if let ClientEvent::Message(message) = event {
             println!("client   <- {message}");

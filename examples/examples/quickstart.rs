@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 ServerEvent::Authenticated(client) => println!("server   sees {}", client.address()),
                 ServerEvent::Message(client, message) => {
                     println!("server   <- {message}");
-                    if let Err(error) = client.send(&json!({ "type": "answer", "to": message.kind() })) {
+                    if let Err(error) = client.try_send(json!({ "type": "answer", "to": message.kind() })) {
                         println!("server   {error}");
                     }
                 }
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut client = Client::builder().url(&url).expect_server(address).connect().await?;
     println!("client   {}", client.address());
     for word in ["one", "two", "three"] {
-        client.send(&json!({ "type": word }))?;
+        client.send(json!({ "type": word })).await?;
     }
     let mut answers = 0;
     while let Some(event) = client.next().await {

@@ -22,7 +22,7 @@ async fn talk() -> Result<(), Box<dyn Error>> {
     smol::spawn(async move {
         for number in 1u64.. {
             // Without a line there is nothing to be done: nothing is kept for later.
-            if let Err(error) = handle.send(&json!({ "type": "count", "number": number })) {
+            if let Err(error) = handle.send(json!({ "type": "count", "number": number })).await {
                 println!("{number} not sent: {error}");
             }
             smol::Timer::after(Duration::from_secs(1)).await;

@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             _ = second.tick() => {
                 number = number.wrapping_add(1);
                 // Without a line there is nothing to be done: nothing is kept for later.
-                if let Err(error) = client.send(&json!({ "type": "count", "number": number })) {
+                if let Err(error) = client.send(json!({ "type": "count", "number": number })).await {
                     println!("{number} not sent: {error}");
                 }
             }

@@ -26,7 +26,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
             ServerEvent::Authenticated(client) => println!("{} is here", client.address()),
             ServerEvent::Message(client, message) => {
                 println!("{}: {message}", client.address().short());
-                if let Err(error) = client.send(&message) {
+                if let Err(error) = client.try_send(&message) {
                     println!("{}: not answered: {error}", client.address().short());
                 }
             }

@@ -14,13 +14,13 @@
 //!     async_std::task::spawn(async move {
 //!         while let Some(event) = server.next().await {
 //!             if let ServerEvent::Message(client, message) = event {
-//!                 client.send(&message).ok();
+//!                 client.try_send(&message).ok();
 //!             }
 //!         }
 //!     });
 //!
 //!     let mut client = Client::builder().url(&url).connect().await?;
-//!     client.send(&serde_json::json!({ "type": "greeting", "text": "hello" }))?;
+//!     client.send(serde_json::json!({ "type": "greeting", "text": "hello" })).await?;
 //!     while let Some(event) = client.next().await {
 //!         if let ClientEvent::Message(message) = event {
 //!             println!("{message}");
@@ -67,8 +67,6 @@ pub type ServerHandle = link_driver::ServerHandle<AsyncStd>;
 pub type Client = link_driver::Client<AsyncStd>;
 /// [`link_driver::ClientBuilder`] on async-std.
 pub type ClientBuilder = link_driver::ClientBuilder<AsyncStd>;
-/// [`link_driver::ClientHandle`] on async-std.
-pub type ClientHandle = link_driver::ClientHandle<AsyncStd>;
 
 /// The same, over WebSockets of async-tungstenite in the place of Link's own. What they cannot promise is said by
 /// [`AsyncTungstenite`](link_driver::AsyncTungstenite).

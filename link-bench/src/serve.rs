@@ -176,14 +176,14 @@ async fn link_events<R: Runtime>(mut server: Server<R>) {
     while let Some(event) = server.next().await {
         if let ServerEvent::Message(client, message) = event {
             // A client that has gone is no reason to stop.
-            let _ = client.send(message);
+            let _ = client.try_send(message);
         }
     }
 }
 
 async fn echo(mut session: Session) {
     while let Some(message) = session.next().await {
-        if session.send(message).is_err() {
+        if session.send(message).await.is_err() {
             break;
         }
     }

@@ -301,7 +301,7 @@ pub async fn a_newer_connection_replaces_the_older_and_the_program_hears_it_in_o
     let same = wallet();
     let builder = client(&server).wallet(same.clone());
     let (mut first, old) = meet(&mut server, builder).await;
-    first.send(&numbered(1)).unwrap();
+    first.try_send(numbered(1)).unwrap();
     assert_eq!(number_of(&server.message().await.1), 1);
 
     let connecting = client(&server).wallet(same.clone()).connect();
@@ -314,7 +314,7 @@ pub async fn a_newer_connection_replaces_the_older_and_the_program_hears_it_in_o
     let second = second.unwrap();
     assert_ne!(old, new);
     assert!(!old.is_connected() && new.is_connected());
-    assert_eq!(old.send(&numbered(0)), Err(SendError::Closed));
+    assert_eq!(old.try_send(numbered(0)), Err(SendError::Closed));
     assert_eq!(server.client(&same.address()), Some(new.clone()));
 
     // The replaced one is told so, and does not fight for its place.
@@ -330,7 +330,7 @@ pub async fn a_newer_connection_replaces_the_older_and_the_program_hears_it_in_o
     first.close().soon::<R>().await;
 
     // Its end does not touch its successor.
-    second.send(&numbered(2)).unwrap();
+    second.try_send(numbered(2)).unwrap();
     assert_eq!(server.message().await.0, new);
     assert_eq!(server.clients(), [new]);
     second.close().soon::<R>().await;
@@ -364,7 +364,10 @@ pub async fn a_replaced_connection_is_told_409_in_quotes_and_not_heard_any_more<
 }
 
 trait Replacement: ServerStory {
-    async fn disconnected_then_authenticated(&mut self, old: &link_driver::Peer) -> link_driver::Peer {
+    async fn disconnected_then_authenticated(
+        &mut self,
+        old: &link_driver::ConnectedClient,
+    ) -> link_driver::ConnectedClient {
         self.connected().await;
         assert_eq!(self.disconnected().await, (old.clone(), CloseReason::Replaced));
         self.authenticated().await
@@ -430,7 +433,7 @@ pub async fn who_comes_and_goes_while_the_program_is_behind_is_held_up_by_nobody
         others.push(peer);
     }
     let [mut second, mut third]: [RawPeer; 2] = others.try_into().ok().unwrap();
-    send_until_stuck::<R>(16 << 10, A_WHILE, |message| first.send(message)).await;
+    send_until_stuck::<R>(16 << 10, A_WHILE, |message| first.try_send(message)).await;
     // The program takes nothing meanwhile.
     let now = unix_millis();
     let others = script(move || {
@@ -530,7 +533,7 @@ pub async fn without_replacement_the_newer_connection_is_refused_with_409<R: Run
     let (seen, _) = join(seen, echo.rejected()).soon::<R>().await;
     assert_eq!(seen, (vec!["HTTP/1.1 409 Conflict\r\n\r\n".into()], Some(4409)));
 
-    first.send(&numbered(7)).unwrap();
+    first.try_send(numbered(7)).unwrap();
     assert_eq!(number_of(&first.message().await), 7, "the older line goes on");
     assert_eq!(echo.handle.client(&same.address()), Some(peer));
     bystander.notices_nothing().await;

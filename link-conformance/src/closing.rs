@@ -63,7 +63,7 @@ pub async fn close_is_the_last_event_after_every_clients_end<R: Runtime>() {
     };
     join(handle.close(), story).soon::<R>().await;
     assert!(handle.clients().is_empty());
-    assert_eq!(handle.broadcast(&numbered(0)), Ok(0));
+    assert_eq!(handle.broadcast(numbered(0)), Ok(0));
     drop(stranger);
 }
 
@@ -84,7 +84,7 @@ pub async fn close_finishes_though_nobody_takes_the_events<R: Runtime>() {
     let builder = client(&server_a);
     let (line, _) = meet(&mut server_a, builder).await;
     for number in 0..1000 {
-        line.send(&numbered(number)).unwrap();
+        line.try_send(numbered(number)).unwrap();
     }
     let handle = server_a.handle();
     handle.close().soon::<R>().await;
@@ -121,7 +121,7 @@ pub async fn close_does_not_wait_for_who_never_reads<R: Runtime>() {
     let at = server.local_address().unwrap();
     let login = script(move || RawPeer::login(at, &wallet()));
     let (never_reads, peer) = join(login, server.authenticated()).soon::<R>().await;
-    send_until_stuck::<R>(16 << 10, A_WHILE, |message| peer.send(message)).await;
+    send_until_stuck::<R>(16 << 10, A_WHILE, |message| peer.try_send(message)).await;
     let began = R::now();
     server.close().soon::<R>().await;
     assert!(R::now() - began < Duration::from_secs(10));
@@ -135,7 +135,7 @@ pub async fn dropping_a_server_ends_everything<R: Runtime>() {
     drop(first);
     assert_eq!(line.disconnected().await.0, CloseReason::PeerClosed { code: Some(1001) });
     until::<R>(|| !peer.is_connected()).await;
-    assert_eq!(peer.send(&numbered(0)), Err(SendError::Closed));
+    assert_eq!(peer.try_send(numbered(0)), Err(SendError::Closed));
     let again = async {
         loop {
             match server::<R>().host(place.ip()).port(place.port()).bind().await {
@@ -170,7 +170,7 @@ pub async fn what_a_client_sent_goes_out_before_it_closes<R: Runtime>() {
         let builder = client(&server);
         let (line, peer) = meet(&mut server, builder).await;
         for number in 0..MANY {
-            line.send(&numbered_and_long(number, bytes)).unwrap();
+            line.try_send(numbered_and_long(number, bytes)).unwrap();
         }
         let story = async {
             for number in 0..MANY {
@@ -191,7 +191,7 @@ pub async fn what_a_server_sent_goes_out_before_it_closes<R: Runtime>() {
         let builder = client(&server).max_reconnect_attempts(0);
         let (mut line, peer) = meet(&mut server, builder).await;
         for number in 0..MANY {
-            peer.send(&numbered_and_long(number, bytes)).unwrap();
+            peer.try_send(numbered_and_long(number, bytes)).unwrap();
         }
         let story = async {
             for number in 0..MANY {
@@ -214,7 +214,7 @@ pub async fn a_server_that_closes_goes_on_sending_to_who_had_stopped_reading_for
         peer.until_the_end()
     });
     let peer = server.authenticated().await;
-    let sent = send_until_stuck::<R>(16 << 10, A_WHILE, |message| peer.send(message)).await;
+    let sent = send_until_stuck::<R>(16 << 10, A_WHILE, |message| peer.try_send(message)).await;
     let story = async {
         go_on.send(()).unwrap();
         reader.soon::<R>().await
@@ -232,9 +232,9 @@ pub async fn after_disconnect_nothing_more_is_taken<R: Runtime>() {
     let mut server = server::<R>().bind().await.unwrap();
     let builder = client(&server);
     let (line, peer) = meet(&mut server, builder).await;
-    line.send(&numbered(0)).unwrap();
+    line.try_send(numbered(0)).unwrap();
     line.disconnect();
-    assert_eq!(line.send(&numbered(1)), Err(SendError::NotAuthenticated));
+    assert_eq!(line.try_send(numbered(1)), Err(SendError::NotAuthenticated));
     assert!(!line.is_authenticated());
     assert_eq!(number_of(&server.message().await.1), 0);
     assert_eq!(server.disconnected().await, (peer, CloseReason::PeerClosed { code: Some(1000) }));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join;
-use link_driver::{Client, ClientBuilder, Peer, Runtime, Server, ServerBuilder, ServerEvent};
+use link_driver::{Client, ClientBuilder, ConnectedClient, Runtime, Server, ServerBuilder, ServerEvent};
 
 use crate::support::{
     counted::{Alive, counted},
@@ -49,7 +49,7 @@ pub async fn without_heartbeats_nothing_is_done<R: Runtime>() {
         pause::<R>(A_WHILE).await;
         assert_eq!((S::<R>::work(), C::<R>::work()), before);
 
-        peer.send(&numbered(1)).unwrap();
+        peer.try_send(numbered(1)).unwrap();
         assert_eq!(number_of(&client.message().await), 1, "it is alive");
         client.close().soon::<R>().await;
         server.close().soon::<R>().await;
@@ -129,7 +129,7 @@ async fn quiet_server<C: Runtime>(options: impl FnOnce(ServerBuilder<C>) -> Serv
 async fn line<S: Runtime, C: Runtime>(
     server: &mut Server<S>,
     options: impl FnOnce(ClientBuilder<C>) -> ClientBuilder<C>,
-) -> (Client<C>, Peer) {
+) -> (Client<C>, ConnectedClient) {
     let at = server.local_address().unwrap();
     let quiet = client_at(at).heartbeat_interval(OFF).server_timeout(OFF).auth_timeout(HOUR);
     let (client, peer) = join(options(quiet).connect(), server.authenticated()).soon::<S>().await;

@@ -1,15 +1,10 @@
 //! Dropping a client leaves nothing behind: no task, no socket, no timer, at whatever moment it is dropped. They are
 //! counted; and what the program still holds of it, its handle, keeps none of them.
 
-use std::{
-    io::Write as _,
-    net::{SocketAddr, TcpStream},
-    pin::pin,
-    time::Duration,
-};
+use std::{io::Write as _, net::TcpStream, pin::pin, time::Duration};
 
 use futures_util::future::{Either, join, select};
-use link_driver::{Client, ClientBuilder, ClientEvent, DEFAULT_SEND_TIMEOUT, Runtime, ServerHandle};
+use link_driver::{Client, ClientBuilder, ClientEvent, DEFAULT_SEND_TIMEOUT, Runtime};
 
 use crate::{
     support::{
@@ -27,7 +22,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub async fn between_any_two_steps_of_its_life<R: Runtime>() {
     counted!(C);
     let echo = Echo::start(server::<R>()).await;
-    let at = place(&echo.handle);
+    let at = echo.handle.place();
     // By name as well, for which a thread may have to be asked.
     for host in ["127.0.0.1", "localhost"] {
         let live = || live_through::<C<R>, R>(&echo, client_at(at).host(host));
@@ -41,7 +36,7 @@ pub async fn between_any_two_steps_of_its_life_over_tls<R: Runtime>() {
     counted!(C);
     let authority = Authority::new();
     let echo = Echo::start(authority.server::<R>("127.0.0.1")).await;
-    let at = place(&echo.handle);
+    let at = echo.handle.place();
     let live = || live_through::<C<R>, R>(&echo, client_at(at).tls(true).ca(authority.ca()));
     let polls = C::<R>::dropped_after_each_poll(live).await;
     assert!(polls >= 3, "{polls}");
@@ -53,7 +48,7 @@ async fn live_through<C: Runtime, R: Runtime>(echo: &Echo<R>, builder: ClientBui
     let mut client = builder.start().unwrap();
     assert_eq!(client.told().await, Some(ClientEvent::Connected));
     assert!(matches!(client.told().await, Some(ClientEvent::Authenticated { .. })));
-    client.send(&numbered(1)).unwrap();
+    client.try_send(numbered(1)).unwrap();
     assert_eq!(number_of(&client.message().await), 1);
     echo.handle.client(&client.address()).expect("it is there").close();
     client.disconnected().await;
@@ -64,7 +59,7 @@ async fn live_through<C: Runtime, R: Runtime>(echo: &Echo<R>, builder: ClientBui
 pub async fn between_any_two_steps_of_connect<R: Runtime>() {
     counted!(C);
     let echo = Echo::start(server::<R>()).await;
-    let at = place(&echo.handle);
+    let at = echo.handle.place();
     let connect = || async move { drop(client_at::<C<R>>(at).connect().await.unwrap()) };
     let polls = C::<R>::dropped_after_each_poll(connect).await;
     assert!(polls >= 1, "{polls}");
@@ -126,7 +121,7 @@ pub async fn while_messages_wait_for_a_server_that_does_not_read<R: Runtime>() {
     let timeout = Duration::from_secs(2);
     let (client, peer) =
         admitted::<C<R>, R>(|builder| builder.send_timeout(timeout).server_timeout(Duration::ZERO)).await;
-    send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.send(message)).await;
+    send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.try_send(message)).await;
     assert_eq!(C::<R>::alive(), CONNECTED);
     leaves_nothing(client).await;
     drop(peer);
@@ -137,7 +132,7 @@ pub async fn while_messages_wait_and_no_time_out_is_set<R: Runtime>() {
     let off = Duration::ZERO;
     let options = |builder: ClientBuilder<_>| builder.send_timeout(off).server_timeout(off);
     let (client, mut peer) = admitted::<C<R>, R>(options).await;
-    send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.send(message)).await;
+    send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.try_send(message)).await;
     let leaving = leaves_nothing(client);
     // It has the default time to send what it was given, and that only. The clock is put forward as often as the system
     // has taken another piece, and something comes, so that it looks at it.
@@ -192,10 +187,10 @@ pub async fn when_it_has_given_up<R: Runtime>() {
 pub async fn while_nobody_takes_its_events<R: Runtime>() {
     counted!(C);
     let mut server = server::<R>().bind().await.unwrap();
-    let builder = client_at::<C<R>>(place(&server)).event_capacity(1);
+    let builder = client_at::<C<R>>(server.place()).event_capacity(1);
     let (client, peer) = join(builder.connect(), server.authenticated()).soon::<R>().await;
     for number in 0..1000 {
-        peer.send(&numbered_and_long(number, 2 << 10)).unwrap();
+        peer.try_send(numbered_and_long(number, 2 << 10)).unwrap();
     }
     C::<R>::quiet().await;
     assert_eq!(C::<R>::alive(), CONNECTED);
@@ -254,8 +249,4 @@ async fn admitted<C: Runtime, R: Runtime>(
 /// The other side has really let go of it.
 async fn is_at_its_end<R: Runtime>(mut stream: TcpStream) {
     script(move || raw::all_of(&mut stream)).soon::<R>().await;
-}
-
-fn place<R: Runtime>(server: &ServerHandle<R>) -> SocketAddr {
-    server.local_address().unwrap()
 }

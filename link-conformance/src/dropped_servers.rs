@@ -15,7 +15,7 @@ use futures_util::{
     StreamExt as _,
     future::{Either, join, join_all, select},
 };
-use link_driver::{Client, ClientEvent, CloseReason, Runtime, Server, ServerEvent, ServerHandle};
+use link_driver::{Client, ClientEvent, CloseReason, Runtime, Server, ServerEvent};
 
 use crate::{
     support::{
@@ -33,11 +33,11 @@ pub async fn between_any_two_steps_of_its_life<R: Runtime>() {
     let kept = RefCell::new(Vec::new());
     let live = || async {
         let mut server = server::<C<R>>().bind().await.unwrap();
-        guest::<R>(place(&server), None);
+        guest::<R>(server.place(), None);
         let peer = server.authenticated().await;
         kept.borrow_mut().push((server.handle(), peer));
         let (peer, message) = server.message().await;
-        peer.send(&message).unwrap();
+        peer.try_send(&message).unwrap();
         server.disconnected().await;
         server.close().await;
     };
@@ -53,10 +53,10 @@ pub async fn between_any_two_steps_of_its_life_over_tls<R: Runtime>() {
     let authority = Authority::new();
     let live = || async {
         let mut server = authority.server::<C<R>>("127.0.0.1").bind().await.unwrap();
-        guest::<R>(place(&server), Some(&authority));
+        guest::<R>(server.place(), Some(&authority));
         server.authenticated().await;
         let (peer, message) = server.message().await;
-        peer.send(&message).unwrap();
+        peer.try_send(&message).unwrap();
         server.disconnected().await;
         server.close().await;
     };
@@ -69,12 +69,12 @@ pub async fn between_any_two_steps_of_its_life_with_a_handler<R: Runtime>() {
     let live = || async {
         let (ended, end) = mpsc::unbounded();
         let server = server::<C<R>>().bind().await.unwrap();
-        guest::<R>(place(&server), None);
+        guest::<R>(server.place(), None);
         let serving = server.serve(move |mut session| {
             let ended = ended.clone();
             async move {
                 let message = session.next().await.unwrap();
-                session.send(&message).unwrap();
+                session.try_send(&message).unwrap();
                 assert_eq!(session.next().await, None);
                 let _ = ended.unbounded_send(());
             }
@@ -98,7 +98,7 @@ fn guest<R: Runtime>(at: SocketAddr, authority: Option<&Authority>) {
     R::spawn(async move {
         while let Some(event) = client.next().await {
             match event {
-                ClientEvent::Authenticated { .. } => client.send(&numbered(1)).unwrap(),
+                ClientEvent::Authenticated { .. } => client.try_send(numbered(1)).unwrap(),
                 ClientEvent::Message(_) => client.disconnect(),
                 _ => {}
             }
@@ -109,7 +109,7 @@ fn guest<R: Runtime>(at: SocketAddr, authority: Option<&Authority>) {
 pub async fn before_anybody_asked_it_for_anything<R: Runtime>() {
     counted!(C);
     let server = server::<C<R>>().bind().await.unwrap();
-    let waiting = dial_thrice(place(&server)).await;
+    let waiting = dial_thrice(server.place()).await;
     assert_eq!(C::<R>::alive(), connections(0));
     leaves_nothing(server).await;
     are_at_their_end::<R>(waiting).await;
@@ -118,7 +118,7 @@ pub async fn before_anybody_asked_it_for_anything<R: Runtime>() {
 pub async fn with_connections_that_never_upgrade<R: Runtime>() {
     counted!(C);
     let server = server::<C<R>>().auth_timeout(HOUR).bind().await.unwrap();
-    let mut silent = dial_thrice(place(&server)).await;
+    let mut silent = dial_thrice(server.place()).await;
     silent[1].write_all(b"GET / HTTP/1.1\r\nHost: lo").unwrap();
     leaves_nothing(with(server, 3).await).await;
     are_at_their_end::<R>(silent).await;
@@ -128,7 +128,7 @@ pub async fn with_connections_in_the_middle_of_tls<R: Runtime>() {
     counted!(C);
     let authority = Authority::new();
     let server = authority.server::<C<R>>("127.0.0.1").auth_timeout(HOUR).bind().await.unwrap();
-    let mut silent = dial_thrice(place(&server)).await;
+    let mut silent = dial_thrice(server.place()).await;
     // The beginning of a `ClientHello`.
     silent[1].write_all(b"\x16\x03\x01\x02\x00\x01\x00").unwrap();
     leaves_nothing(with(server, 3).await).await;
@@ -138,7 +138,7 @@ pub async fn with_connections_in_the_middle_of_tls<R: Runtime>() {
 pub async fn with_strangers<R: Runtime>() {
     counted!(C);
     let mut server = server::<C<R>>().auth_timeout(HOUR).bind().await.unwrap();
-    let at = place(&server);
+    let at = server.place();
     let opening = script(move || [RawPeer::open(at), RawPeer::open(at)]);
     let strangers = while_it_runs(&mut server, opening.soon::<R>()).await;
     // They answer nothing, not even the close.
@@ -160,7 +160,7 @@ pub async fn with_clients_whose_check_never_ends<R: Runtime>() {
         }
     });
     let mut server = builder.bind().await.unwrap();
-    let at = place(&server);
+    let at = server.place();
     let proving = script(move || {
         let mut peer = RawPeer::open(at);
         peer.send(&raw::authenticate(&wallet(), raw::unix_millis()));
@@ -176,7 +176,7 @@ pub async fn with_clients_whose_check_never_ends<R: Runtime>() {
 pub async fn with_authenticated_clients<R: Runtime>() {
     counted!(C);
     let mut server = server::<C<R>>().bind().await.unwrap();
-    let at = place(&server);
+    let at = server.place();
     let login = script(move || [RawPeer::login(at, &wallet()), RawPeer::login(at, &wallet())]);
     let silent = while_it_runs(&mut server, login.soon::<R>()).await;
     let honest = while_it_runs(&mut server, client_at::<R>(at).connect().soon::<R>()).await.unwrap();
@@ -191,7 +191,7 @@ pub async fn with_a_client_that_never_reads<R: Runtime>() {
     let builder = server::<C<R>>().send_timeout(Duration::ZERO).client_timeout(Duration::ZERO);
     let mut server = builder.bind().await.unwrap();
     let (_never_reads, peer) = logged_in(&mut server).await;
-    send_until_stuck::<R>(16 << 10, A_WHILE, |message| peer.send(message)).await;
+    send_until_stuck::<R>(16 << 10, A_WHILE, |message| peer.try_send(message)).await;
     leaves_nothing(with(server, 1).await).await;
 }
 
@@ -214,11 +214,11 @@ pub async fn after_it_was_closed_by_a_handle<R: Runtime>() {
 }
 
 async fn flooded<C: Runtime, R: Runtime>(server: &mut Server<C>) -> Client<R> {
-    let connecting = client_at::<R>(place(server)).max_reconnect_attempts(0).connect();
+    let connecting = client_at::<R>(server.place()).max_reconnect_attempts(0).connect();
     let (client, _) = join(connecting, server.authenticated()).soon::<R>().await;
     let client = client.unwrap();
     for number in 0..200 {
-        client.send(&numbered(number)).unwrap();
+        client.try_send(numbered(number)).unwrap();
     }
     client
 }
@@ -266,7 +266,7 @@ pub async fn with_a_session_that_has_more_to_read_than_it_can_hold<R: Runtime>()
 pub async fn with_handlers_that_never_end<R: Runtime>() {
     counted!(C);
     let server = server::<C<R>>().bind().await.unwrap();
-    let (handle, at) = (server.handle(), place(&server));
+    let (handle, at) = (server.handle(), server.place());
     let serving = server.serve(|session| async move {
         let _held = session;
         pending::<()>().await;
@@ -381,8 +381,8 @@ fn leaves_nothing<R: Runtime, Tag: 'static>(server: Server<Counted<R, Tag>>) -> 
 }
 
 /// A client that says and reads no more.
-async fn logged_in<R: Runtime>(server: &mut Server<R>) -> (RawPeer, link_driver::Peer) {
-    let at = place(server);
+async fn logged_in<R: Runtime>(server: &mut Server<R>) -> (RawPeer, link_driver::ConnectedClient) {
+    let at = server.place();
     let login = script(move || RawPeer::login(at, &wallet()));
     join(login, server.authenticated()).soon::<R>().await
 }
@@ -406,8 +406,4 @@ async fn are_at_their_end<R: Runtime>(streams: Vec<TcpStream>) {
         })
     });
     join_all(ends).soon::<R>().await;
-}
-
-fn place<R: Runtime>(server: &ServerHandle<R>) -> SocketAddr {
-    server.local_address().unwrap()
 }

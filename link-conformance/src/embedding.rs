@@ -43,7 +43,7 @@ pub async fn a_server_takes_a_listener_that_somebody_else_bound<R: Runtime>() {
     assert_eq!(server.url(), Ok(format!("ws://{at}")));
     let builder = client(&server);
     let (client, peer) = meet(&mut server, builder).await;
-    client.send(&numbered(1)).unwrap();
+    client.try_send(numbered(1)).unwrap();
     assert_eq!(server.message().await.0, peer);
     client.close().soon::<R>().await;
     server.close().soon::<R>().await;
@@ -97,13 +97,13 @@ pub async fn a_server_without_a_listener_lives_from_streams_that_others_have_upg
         let (mut client, peer) = join(attaching, server.authenticated()).soon::<R>().await;
         assert_eq!(peer.address(), client.address());
         assert!(is_loopback(peer.remote_address()));
-        peer.send(&numbered(number)).unwrap();
+        peer.try_send(numbered(number)).unwrap();
         assert_eq!(number_of(&client.message().await), number);
-        client.send(&numbered(number)).unwrap();
+        client.try_send(numbered(number)).unwrap();
         assert_eq!(number_of(&server.message().await.1), number);
         lines.push(client);
     }
-    assert_eq!(handle.broadcast(&numbered(9)), Ok(3));
+    assert_eq!(handle.broadcast(numbered(9)), Ok(3));
     for client in &mut lines {
         assert_eq!(number_of(&client.message().await), 9);
     }
@@ -123,7 +123,7 @@ pub async fn an_attached_stream_waits_until_the_server_is_polled<R: Runtime>() {
     let mut lobby = Lobby::new(server);
     let session = lobby.accept().soon::<R>().await;
     assert_eq!(session.address(), client.address());
-    session.send(&numbered(1)).unwrap();
+    session.try_send(numbered(1)).unwrap();
     assert_eq!(number_of(&client.message().await), 1);
     client.close().soon::<R>().await;
     drop(session);
@@ -151,7 +151,7 @@ pub async fn an_attached_stream_that_nobody_asks_for_is_gone_by_the_deadline_too
     let server = server::<R>().auth_timeout(SHORT).max_unauthenticated(1, 1).start().unwrap();
     let ended = script(move || raw::all_of(RawPeer::open(at).stream()));
     let (stream, remote_address) = upgrade_by_hand::<R>(&mut listener).soon::<R>().await;
-    server.attach(stream, remote_address).unwrap();
+    server.handle().attach(stream, remote_address).unwrap();
     assert_eq!((server.stats().accepted, server.stats().unauthenticated), (1, 1));
     // Nobody ever polls the server.
     assert_eq!(ended.soon::<R>().await, "");
@@ -160,7 +160,7 @@ pub async fn an_attached_stream_that_nobody_asks_for_is_gone_by_the_deadline_too
     // Its place is free again.
     let next = script(move || raw::all_of(RawPeer::open(at).stream()));
     let (stream, remote_address) = upgrade_by_hand::<R>(&mut listener).soon::<R>().await;
-    server.attach(stream, remote_address).unwrap();
+    server.handle().attach(stream, remote_address).unwrap();
     server.close().soon::<R>().await;
     next.soon::<R>().await;
 }
@@ -192,11 +192,11 @@ pub async fn a_stream_that_panics_ends_its_own_connection_only<R: Runtime>() {
     let mut server = server::<R>().max_unauthenticated(1, 1).bind().await.unwrap();
     let builder = client(&server);
     let (client, _) = meet(&mut server, builder).await;
-    server.attach(Mine, ([127, 0, 0, 1], 1).into()).unwrap();
+    server.handle().attach(Mine, ([127, 0, 0, 1], 1).into()).unwrap();
     assert_eq!(server.rejected().await, (None, CloseReason::Lost));
     until::<R>(|| server.stats().unauthenticated == 0).await;
     assert_eq!(server.stats().rejected, [("lost", 1)].into());
-    client.send(&numbered(1)).unwrap();
+    client.try_send(numbered(1)).unwrap();
     assert_eq!(number_of(&server.message().await.1), 1);
     client.close().soon::<R>().await;
     server.close().soon::<R>().await;
@@ -217,10 +217,10 @@ pub async fn attached_streams_count_among_the_unauthenticated<R: Runtime>() {
     });
     let attaching = async {
         let (stream, remote_address) = upgrade_by_hand::<R>(&mut listener).await;
-        server.attach(stream, remote_address).unwrap();
+        server.handle().attach(stream, remote_address).unwrap();
         let (stream, remote_address) = upgrade_by_hand::<R>(&mut listener).await;
         assert_eq!(
-            server.attach(stream, remote_address),
+            server.handle().attach(stream, remote_address),
             Err(AttachError::Overload(Overload::Unauthenticated))
         );
     };
@@ -387,7 +387,7 @@ pub async fn a_connector_is_asked_each_time_and_its_stream_is_used<R: Runtime>()
     let mut server = server::<R>().bind().await.unwrap();
     let (builder, dials, written) = through(client(&server), proxy(2));
     let (mut client, peer) = meet(&mut server, builder).await;
-    client.send(&numbered(1)).unwrap();
+    client.try_send(numbered(1)).unwrap();
     assert_eq!(number_of(&server.message().await.1), 1);
     assert_eq!(dials.load(Ordering::Relaxed), 1);
     assert!(written.load(Ordering::Relaxed) > 300, "the request and the proof went through it");
@@ -408,7 +408,7 @@ pub async fn tls_goes_over_a_connectors_stream_as_well<R: Runtime>() {
     let secure = client(&server).tls(true).ca(authority.ca());
     let (builder, _, written) = through(secure, proxy(1));
     let (mut client, peer) = meet(&mut server, builder).await;
-    peer.send(&numbered(1)).unwrap();
+    peer.try_send(numbered(1)).unwrap();
     assert_eq!(number_of(&client.message().await), 1);
     assert!(written.load(Ordering::Relaxed) > 300);
     client.close().soon::<R>().await;
@@ -468,7 +468,7 @@ pub async fn what_a_stream_holds_back_leaves_as_soon_as_it_can<R: Runtime>() {
     let (client, _) = meet(&mut server, reluctant).await;
     // Short, and so long that it is written before its turn is over.
     for (number, bytes) in [(1, 10), (2, 100_000), (3, 10)] {
-        client.send(&numbered_and_long(number, bytes)).unwrap();
+        client.try_send(numbered_and_long(number, bytes)).unwrap();
         assert_eq!(number_of(&server.message().await.1), number);
     }
     client.close().soon::<R>().await;

@@ -160,7 +160,7 @@ pub async fn a_program_that_is_behind_misses_heartbeats_and_nothing_else<R: Runt
         }
     }
     for number in 0..10 {
-        client.send(&numbered(number)).unwrap();
+        client.try_send(numbered(number)).unwrap();
     }
     for number in 0..10 {
         let (from, message) = server.message().await;

@@ -158,6 +158,8 @@ macro_rules! conformance {
                 a_message_may_be_sent_at_any_time_of_an_idle_line;
             queues:
                 a_full_queue_is_an_error_until_the_client_reads
+                sending_waits_for_room_and_loses_nothing
+                whoever_waits_for_room_hears_of_the_end
                 a_clients_full_queue_is_an_error_until_the_server_reads
                 one_message_fits_into_the_smallest_queue
                 a_broadcast_reaches_everybody

@@ -29,8 +29,8 @@ pub async fn ten_thousand_messages_come_in_order_both_ways<R: Runtime>() {
     let builder = client(&server);
     let (mut client, peer) = meet(&mut server, builder).await;
     for number in 0..MANY {
-        client.send(&numbered(number)).unwrap();
-        peer.send(&numbered(number)).unwrap();
+        client.try_send(numbered(number)).unwrap();
+        peer.try_send(numbered(number)).unwrap();
     }
     let at_the_server = async {
         for number in 0..MANY {
@@ -53,19 +53,19 @@ pub async fn a_mebibyte_goes_both_ways_and_a_byte_more_does_not<R: Runtime>() {
     let (mut client, peer) = meet(&mut echo, builder).await;
     let largest = exactly(MIB);
     for _ in 0..3 {
-        client.send(&largest).unwrap();
+        client.try_send(&largest).unwrap();
         let message = client.message().await;
         assert_eq!(message.as_str().len(), MIB);
         assert_eq!(message.json::<Value>().unwrap(), largest);
     }
     let too_large = exactly(MIB + 1);
     let refused = Err(SendError::TooLarge { size: MIB + 1, limit: MIB });
-    assert_eq!(client.send(&too_large), refused);
-    assert_eq!(peer.send(&too_large), refused);
-    assert_eq!(echo.handle.send(&peer.address(), &too_large), refused);
+    assert_eq!(client.try_send(&too_large), refused);
+    assert_eq!(peer.try_send(&too_large), refused);
+    assert_eq!(echo.handle.try_send(&peer.address(), &too_large), refused);
     assert_eq!(echo.handle.broadcast(&too_large).map(drop), refused);
     // The line goes on as if nothing had been asked.
-    client.send(&numbered(1)).unwrap();
+    client.try_send(numbered(1)).unwrap();
     assert_eq!(number_of(&client.message().await), 1);
     client.close().soon::<R>().await;
     echo.handle.close().soon::<R>().await;
@@ -76,13 +76,13 @@ pub async fn a_server_takes_messages_up_to_its_limit<R: Runtime>() {
     let mut server = server::<R>().max_message_size(LIMIT).bind().await.unwrap();
     let builder = client(&server).max_reconnect_attempts(0);
     let (mut client, peer) = meet(&mut server, builder).await;
-    client.send(&exactly(LIMIT)).unwrap();
+    client.try_send(exactly(LIMIT)).unwrap();
     assert_eq!(server.message().await.1.as_str().len(), LIMIT);
-    assert_eq!(peer.send(&exactly(LIMIT)), Ok(()), "either way");
+    assert_eq!(peer.try_send(exactly(LIMIT)), Ok(()), "either way");
     assert_eq!(client.message().await.as_str().len(), LIMIT);
-    assert_eq!(peer.send(&exactly(LIMIT + 1)), Err(SendError::TooLarge { size: LIMIT + 1, limit: LIMIT }));
+    assert_eq!(peer.try_send(exactly(LIMIT + 1)), Err(SendError::TooLarge { size: LIMIT + 1, limit: LIMIT }));
 
-    client.send(&exactly(LIMIT + 1)).unwrap();
+    client.try_send(exactly(LIMIT + 1)).unwrap();
     assert_eq!(client.disconnected().await.0, CloseReason::PeerClosed { code: Some(1009) });
     let reason = CloseReason::Violation(Violation::MessageTooLarge { limit: LIMIT });
     assert_eq!(server.disconnected().await, (peer, reason));
@@ -95,11 +95,14 @@ pub async fn a_client_takes_messages_up_to_its_limit<R: Runtime>() {
     let mut server = server::<R>().bind().await.unwrap();
     let builder = client(&server).max_message_size(LIMIT).max_reconnect_attempts(0);
     let (mut client, peer) = meet(&mut server, builder).await;
-    peer.send(&exactly(LIMIT)).unwrap();
+    peer.try_send(exactly(LIMIT)).unwrap();
     assert_eq!(client.message().await.as_str().len(), LIMIT);
-    assert_eq!(client.send(&exactly(LIMIT + 1)), Err(SendError::TooLarge { size: LIMIT + 1, limit: LIMIT }));
+    assert_eq!(
+        client.try_send(exactly(LIMIT + 1)),
+        Err(SendError::TooLarge { size: LIMIT + 1, limit: LIMIT })
+    );
 
-    peer.send(&exactly(LIMIT + 1)).unwrap();
+    peer.try_send(exactly(LIMIT + 1)).unwrap();
     let reason = CloseReason::Violation(Violation::MessageTooLarge { limit: LIMIT });
     assert_eq!(client.disconnected().await.0, reason);
     assert_eq!(server.disconnected().await, (peer, CloseReason::PeerClosed { code: Some(1009) }));
@@ -112,11 +115,11 @@ pub async fn the_smallest_limit_is_4_kib<R: Runtime>() {
     let mut echo = Echo::start(server::<R>().max_message_size(0)).await;
     let builder = client(&echo.handle).max_message_size(0);
     let (mut client, peer) = meet(&mut echo, builder).await;
-    client.send(&exactly(4 << 10)).unwrap();
+    client.try_send(exactly(4 << 10)).unwrap();
     assert_eq!(client.message().await.as_str().len(), 4 << 10);
     let refused = Err(SendError::TooLarge { size: (4 << 10) + 1, limit: 4 << 10 });
-    assert_eq!(client.send(&exactly((4 << 10) + 1)), refused);
-    assert_eq!(peer.send(&exactly((4 << 10) + 1)), refused);
+    assert_eq!(client.try_send(exactly((4 << 10) + 1)), refused);
+    assert_eq!(peer.try_send(exactly((4 << 10) + 1)), refused);
     client.close().soon::<R>().await;
     echo.handle.close().soon::<R>().await;
 }
@@ -125,7 +128,7 @@ pub async fn a_larger_limit_lets_larger_messages_through<R: Runtime>() {
     let mut echo = Echo::start(server::<R>().max_message_size(3 * MIB)).await;
     let builder = client(&echo.handle).max_message_size(3 * MIB);
     let (mut client, _) = meet(&mut echo, builder).await;
-    client.send(&exactly(3 * MIB)).unwrap();
+    client.try_send(exactly(3 * MIB)).unwrap();
     assert_eq!(client.message().await.as_str().len(), 3 * MIB);
     client.close().soon::<R>().await;
     echo.handle.close().soon::<R>().await;
@@ -137,18 +140,21 @@ pub async fn only_objects_without_a_reserved_type_can_be_sent<R: Runtime>() {
     let (mut client, peer) = meet(&mut echo, builder).await;
     for reserved in ["authenticate", "heartbeat", "disconnect", "error"] {
         let refused = Err(SendError::Invalid(InvalidMessage::ReservedType(reserved)));
-        assert_eq!(client.send(&json!({ "type": reserved })), refused);
-        assert_eq!(peer.send(&json!({ "type": reserved })), refused);
-        assert_eq!(client.send(Message::parse(json!({ "type": reserved }).to_string()).unwrap()), refused);
+        assert_eq!(client.try_send(json!({ "type": reserved })), refused);
+        assert_eq!(peer.try_send(json!({ "type": reserved })), refused);
+        assert_eq!(
+            client.try_send(Message::parse(json!({ "type": reserved }).to_string()).unwrap()),
+            refused
+        );
     }
     for no_object in [json!(null), json!([1]), json!("text"), json!(5)] {
         let refused = Err(SendError::Invalid(InvalidMessage::NotAnObject));
-        assert_eq!(client.send(&no_object), refused);
-        assert_eq!(peer.send(&no_object), refused);
+        assert_eq!(client.try_send(&no_object), refused);
+        assert_eq!(peer.try_send(&no_object), refused);
         assert_eq!(echo.handle.broadcast(&no_object).map(drop), refused);
     }
     for fine in [json!({}), json!({ "type": 5 }), json!({ "type": "ok", "deep": { "type": "heartbeat" } })] {
-        client.send(&fine).unwrap();
+        client.try_send(&fine).unwrap();
         assert_eq!(client.message().await.json::<Value>().unwrap(), fine);
     }
     client.close().soon::<R>().await;
@@ -160,7 +166,7 @@ pub async fn the_text_of_a_message_comes_byte_for_byte<R: Runtime>() {
     let builder = client(&echo.handle);
     let (mut client, _) = meet(&mut echo, builder).await;
     let text = " {\"type\" : \"caf\\u00e9\",\n\"n\":1.0e2,\"n\":2,\"smile\":\"😀\"}\t";
-    client.send(Message::parse(text).unwrap()).unwrap();
+    client.try_send(Message::parse(text).unwrap()).unwrap();
     let message = client.message().await;
     assert_eq!(message.as_str(), text);
     assert_eq!(message.kind(), Some("café"));
@@ -194,7 +200,7 @@ pub async fn any_json_a_peer_sends_is_a_message_and_other_text_an_error<R: Runti
     }
     for _ in 0..5 {
         match server.told().await {
-            Some(ServerEvent::Error(ServerError::Violation { peer: from, violation })) => {
+            Some(ServerEvent::Error(ServerError::Violation { client: from, violation })) => {
                 assert_eq!((from, violation), (peer.clone(), Violation::NotJson));
             }
             other => panic!("{other:?}"),
@@ -319,7 +325,7 @@ pub async fn every_frame_may_come_byte_by_byte<R: Runtime>() {
 pub async fn sending_before_authentication_is_refused_and_kept_for_nobody<R: Runtime>() {
     let (listener, at) = raw::listen();
     let mut client = client_at::<R>(at).start().unwrap();
-    assert_eq!(client.send(&numbered(0)), Err(SendError::NotAuthenticated));
+    assert_eq!(client.try_send(numbered(0)), Err(SendError::NotAuthenticated));
     let peer = script(move || {
         let mut peer = RawPeer::accept(&listener);
         peer.authenticate().unwrap();
@@ -327,7 +333,7 @@ pub async fn sending_before_authentication_is_refused_and_kept_for_nobody<R: Run
     });
     let mut peer = peer.soon::<R>().await;
     assert_eq!(client.told().await, Some(ClientEvent::Connected));
-    assert_eq!(client.send(&numbered(1)), Err(SendError::NotAuthenticated));
+    assert_eq!(client.try_send(numbered(1)), Err(SendError::NotAuthenticated));
     assert!(!client.is_authenticated());
     assert_eq!(client.server(), None);
     // The server answers late, and only what was sent after that comes.
@@ -338,7 +344,7 @@ pub async fn sending_before_authentication_is_refused_and_kept_for_nobody<R: Run
     });
     let mut peer = peer.soon::<R>().await;
     assert!(matches!(client.told().await, Some(ClientEvent::Authenticated { .. })));
-    client.send(&numbered(2)).unwrap();
+    client.try_send(numbered(2)).unwrap();
     let text = script(move || peer.text()).soon::<R>().await;
     assert_eq!(number_of(&Message::parse(text).unwrap()), 2);
     client.close().soon::<R>().await;
@@ -375,7 +381,7 @@ pub async fn a_program_that_answers_at_once_is_not_too_early<R: Runtime>() {
     R::spawn(async move {
         while let Some(event) = server.next().await {
             if let ServerEvent::Authenticated(peer) = event {
-                peer.send(&numbered(1)).unwrap();
+                peer.try_send(numbered(1)).unwrap();
             }
         }
     });
@@ -394,7 +400,7 @@ pub async fn a_message_may_be_sent_at_any_time_of_an_idle_line<R: Runtime>() {
     for number in 0..5 {
         // Both tasks sleep by now, and must be woken by the message alone.
         pause::<R>(Duration::from_millis(30)).await;
-        client.send(&numbered(number)).unwrap();
+        client.try_send(numbered(number)).unwrap();
         assert_eq!(number_of(&client.message().await), number);
     }
     client.close().soon::<R>().await;

@@ -30,10 +30,10 @@ pub async fn a_full_queue_is_an_error_until_the_client_reads<R: Runtime>() {
     let login = script(move || RawPeer::login(at, &wallet()));
     let (mut reader, peer) = join(login, server.authenticated()).soon::<R>().await;
 
-    let sent = send_until_stuck::<R>(PIECE, A_WHILE, |message| peer.send(message)).await;
+    let sent = send_until_stuck::<R>(PIECE, A_WHILE, |message| peer.try_send(message)).await;
     let full = Err(SendError::Full { limit: BOUND });
-    assert_eq!(peer.send(&numbered_and_long(0, PIECE)), full);
-    assert_eq!(server.send(&peer.address(), &numbered_and_long(0, PIECE)), full);
+    assert_eq!(peer.try_send(numbered_and_long(0, PIECE)), full);
+    assert_eq!(server.handle().try_send(&peer.address(), numbered_and_long(0, PIECE)), full);
     assert!(peer.is_connected(), "a full queue ends nothing by itself");
 
     // The peer reads at last, and all that was taken comes.
@@ -44,9 +44,60 @@ pub async fn a_full_queue_is_an_error_until_the_client_reads<R: Runtime>() {
         reader
     });
     let mut reader = read.soon::<R>().await;
-    peer.send(&numbered(sent)).unwrap();
+    peer.try_send(numbered(sent)).unwrap();
     let last = script(move || reader.text()).soon::<R>().await;
     assert_eq!(number_of(&Message::parse(last).unwrap()), sent);
+    server.close().soon::<R>().await;
+}
+
+pub async fn sending_waits_for_room_and_loses_nothing<R: Runtime>() {
+    let mut server = server::<R>().max_send_queue(BOUND).bind().await.unwrap();
+    let builder = client(&server).max_send_queue(BOUND);
+    let (mut line, peer) = meet(&mut server, builder).await;
+    const MANY: usize = 200;
+    // Several times the bounds of both sides, and neither program reads while it sends.
+    let from_client = async {
+        for number in 0..MANY {
+            line.send(numbered_and_long(number, PIECE)).await.unwrap();
+        }
+    };
+    let at_server = async {
+        for number in 0..MANY {
+            let (from, message) = server.message().await;
+            assert_eq!((from, number_of(&message)), (peer.clone(), number));
+        }
+    };
+    join(from_client, at_server).soon::<R>().await;
+    let from_server = async {
+        for number in 0..MANY {
+            peer.send(numbered_and_long(number, PIECE)).await.unwrap();
+        }
+    };
+    let at_client = async {
+        for number in 0..MANY {
+            assert_eq!(number_of(&line.message().await), number);
+        }
+    };
+    join(from_server, at_client).soon::<R>().await;
+    line.close().soon::<R>().await;
+    server.close().soon::<R>().await;
+}
+
+pub async fn whoever_waits_for_room_hears_of_the_end<R: Runtime>() {
+    let builder = server::<R>().max_send_queue(BOUND).client_timeout(LONG).send_timeout(LONG);
+    let mut server = builder.bind().await.unwrap();
+    let at = server.local_address().unwrap();
+    let login = script(move || RawPeer::login(at, &wallet()));
+    let (never_reads, peer) = join(login, server.authenticated()).soon::<R>().await;
+    send_until_stuck::<R>(PIECE, A_WHILE, |message| peer.try_send(message)).await;
+    let (sending, closed) = (peer.send(numbered_and_long(0, PIECE)), peer.closed());
+    let gone = async {
+        pause::<R>(A_WHILE).await;
+        drop(never_reads);
+    };
+    let ((sent, reason), ()) = join(join(sending, closed), gone).soon::<R>().await;
+    assert_eq!((sent, reason), (Err(SendError::Closed), CloseReason::Lost));
+    assert_eq!((peer.closed().await, peer.close_reason()), (CloseReason::Lost, Some(&CloseReason::Lost)));
     server.close().soon::<R>().await;
 }
 
@@ -58,8 +109,8 @@ pub async fn a_clients_full_queue_is_an_error_until_the_server_reads<R: Runtime>
     let (mut reader, client) = join(admit, connecting).soon::<R>().await;
     let client = client.unwrap();
 
-    let sent = send_until_stuck::<R>(PIECE, A_WHILE, |message| client.send(message)).await;
-    assert_eq!(client.send(&numbered_and_long(0, PIECE)), Err(SendError::Full { limit: BOUND }));
+    let sent = send_until_stuck::<R>(PIECE, A_WHILE, |message| client.try_send(message)).await;
+    assert_eq!(client.try_send(numbered_and_long(0, PIECE)), Err(SendError::Full { limit: BOUND }));
     assert!(client.is_authenticated());
     let read = script(move || {
         for number in 0..sent {
@@ -68,7 +119,7 @@ pub async fn a_clients_full_queue_is_an_error_until_the_server_reads<R: Runtime>
         reader
     });
     let mut reader = read.soon::<R>().await;
-    client.send(&numbered(sent)).unwrap();
+    client.try_send(numbered(sent)).unwrap();
     let last = script(move || reader.text()).soon::<R>().await;
     assert_eq!(number_of(&Message::parse(last).unwrap()), sent);
     client.close().soon::<R>().await;
@@ -79,7 +130,7 @@ pub async fn one_message_fits_into_the_smallest_queue<R: Runtime>() {
     let builder = client(&echo.handle).max_send_queue(0);
     let (mut client, _) = meet(&mut echo, builder).await;
     for number in 0..3 {
-        client.send(&numbered_and_long(number, PIECE)).unwrap();
+        client.try_send(numbered_and_long(number, PIECE)).unwrap();
         assert_eq!(number_of(&client.message().await), number);
     }
     client.close().soon::<R>().await;
@@ -88,12 +139,12 @@ pub async fn one_message_fits_into_the_smallest_queue<R: Runtime>() {
 
 pub async fn a_broadcast_reaches_everybody<R: Runtime>() {
     let echo = Echo::start(server::<R>()).await;
-    assert_eq!(echo.handle.broadcast(&numbered(0)), Ok(0));
+    assert_eq!(echo.handle.broadcast(numbered(0)), Ok(0));
     let connecting = (0..5).map(|_| client(&echo.handle).connect());
     let mut clients: Vec<_> =
         join_all(connecting).soon::<R>().await.into_iter().map(|client| client.unwrap()).collect();
     for number in 0..100 {
-        assert_eq!(echo.handle.broadcast(&numbered(number)), Ok(5));
+        assert_eq!(echo.handle.broadcast(numbered(number)), Ok(5));
     }
     for client in &mut clients {
         for number in 0..100 {
@@ -115,7 +166,7 @@ pub async fn a_broadcast_drops_who_never_reads_and_delays_nobody_else<R: Runtime
 
     let mut dropped_at = None;
     for number in 0..MANY {
-        let reached = echo.handle.broadcast(&numbered_and_long(number, 4 * PIECE)).unwrap();
+        let reached = echo.handle.broadcast(numbered_and_long(number, 4 * PIECE)).unwrap();
         assert!(reached >= 1);
         assert_eq!(number_of(&honest.message().await), number, "the honest client misses nothing");
         if reached == 1 {
@@ -125,8 +176,8 @@ pub async fn a_broadcast_drops_who_never_reads_and_delays_nobody_else<R: Runtime
     }
     assert!(dropped_at.is_some(), "after {MANY} broadcasts it is still there");
     assert_eq!(echo.disconnected().await, (slow.clone(), CloseReason::SlowPeer));
-    assert_eq!(slow.send(&numbered(0)), Err(SendError::Closed));
-    assert_eq!(echo.handle.broadcast(&numbered(MANY)), Ok(1));
+    assert_eq!(slow.try_send(numbered(0)), Err(SendError::Closed));
+    assert_eq!(echo.handle.broadcast(numbered(MANY)), Ok(1));
     assert_eq!(number_of(&honest.message().await), MANY);
     drop(never_reads);
     honest.close().soon::<R>().await;
@@ -150,7 +201,7 @@ pub async fn who_takes_nothing_for_as_long_as_the_send_timeout_is_dropped_howeve
     });
     let flood = async {
         loop {
-            match slow.send(&numbered_and_long(0, 4 * PIECE)) {
+            match slow.try_send(numbered_and_long(0, 4 * PIECE)) {
                 Ok(()) => {}
                 Err(SendError::Full { .. }) => pause::<R>(Duration::from_millis(5)).await,
                 Err(error) => return error,
@@ -172,7 +223,7 @@ pub async fn a_slow_program_stops_the_reads_and_loses_nothing<R: Runtime>() {
     let (client, peer) = meet(&mut server, builder).await;
 
     // The program takes no events: what it does not take stays with the client.
-    let sent = send_until_stuck::<R>(PIECE, STUCK, |message| client.send(message)).await;
+    let sent = send_until_stuck::<R>(PIECE, STUCK, |message| client.try_send(message)).await;
     assert!(sent * PIECE > BOUND);
     assert!(peer.is_connected(), "its silence says nothing while nobody listens");
     assert_eq!(server.clients(), std::slice::from_ref(&peer));
@@ -182,7 +233,7 @@ pub async fn a_slow_program_stops_the_reads_and_loses_nothing<R: Runtime>() {
         let (from, message) = server.message().await;
         assert_eq!((from, number_of(&message)), (peer.clone(), number));
     }
-    client.send(&numbered(sent)).unwrap();
+    client.try_send(numbered(sent)).unwrap();
     assert_eq!(number_of(&server.message().await.1), sent);
     client.close().soon::<R>().await;
     assert_eq!(server.disconnected().await, (peer, CloseReason::PeerClosed { code: Some(1000) }));
@@ -194,12 +245,12 @@ pub async fn a_slow_clients_program_stops_the_reads_and_loses_nothing<R: Runtime
     let mut server = builder.bind().await.unwrap();
     let builder = client(&server).event_capacity(4).server_timeout(SHORT).heartbeat_interval(SHORT / 5);
     let (mut client, peer) = meet(&mut server, builder).await;
-    let sent = send_until_stuck::<R>(PIECE, STUCK, |message| peer.send(message)).await;
+    let sent = send_until_stuck::<R>(PIECE, STUCK, |message| peer.try_send(message)).await;
     assert!(client.is_authenticated());
     for number in 0..sent {
         assert_eq!(number_of(&client.message().await), number);
     }
-    peer.send(&numbered(sent)).unwrap();
+    peer.try_send(numbered(sent)).unwrap();
     assert_eq!(number_of(&client.message().await), sent);
     client.close().soon::<R>().await;
     server.close().soon::<R>().await;
@@ -210,7 +261,7 @@ pub async fn long_messages_wait_in_bytes_not_only_in_number<R: Runtime>() {
     let mut server = server::<R>().client_timeout(LONG).bind().await.unwrap();
     let builder = client(&server).max_send_queue(BOUND).server_timeout(LONG);
     let (client, _) = meet(&mut server, builder).await;
-    let sent = send_until_stuck::<R>(8 * PIECE, A_WHILE, |message| client.send(message)).await;
+    let sent = send_until_stuck::<R>(8 * PIECE, A_WHILE, |message| client.try_send(message)).await;
     for number in 0..sent {
         assert_eq!(number_of(&server.message().await.1), number);
     }
@@ -222,8 +273,8 @@ pub async fn long_messages_wait_in_bytes_not_only_in_number<R: Runtime>() {
     let mut lobby = Lobby::new(server);
     let builder = self::client(&lobby.handle).max_send_queue(BOUND).server_timeout(LONG);
     let (mut client, mut session) = lobby.meet(builder).await;
-    let sent = send_until_stuck::<R>(8 * PIECE, A_WHILE, |message| client.send(message)).await;
-    let back = send_until_stuck::<R>(8 * PIECE, A_WHILE, |message| session.send(message)).await;
+    let sent = send_until_stuck::<R>(8 * PIECE, A_WHILE, |message| client.try_send(message)).await;
+    let back = send_until_stuck::<R>(8 * PIECE, A_WHILE, |message| session.try_send(message)).await;
     for number in 0..sent {
         assert_eq!(number_of(&session.next().soon::<R>().await.unwrap()), number);
     }
@@ -240,9 +291,9 @@ pub async fn a_slow_program_still_sends<R: Runtime>() {
     let mut server = server::<R>().event_capacity(1).client_timeout(LONG).bind().await.unwrap();
     let builder = client(&server).max_send_queue(BOUND).server_timeout(LONG);
     let (mut client, peer) = meet(&mut server, builder).await;
-    send_until_stuck::<R>(PIECE, A_WHILE, |message| client.send(message)).await;
+    send_until_stuck::<R>(PIECE, A_WHILE, |message| client.try_send(message)).await;
     for number in 0..100 {
-        peer.send(&numbered(number)).unwrap();
+        peer.try_send(numbered(number)).unwrap();
         assert_eq!(number_of(&client.message().await), number);
     }
     drop(client);

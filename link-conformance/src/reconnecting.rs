@@ -52,7 +52,7 @@ pub async fn a_client_may_start_before_its_server<R: Runtime>() {
     let mut server = server::<R>().host(place.ip()).port(place.port()).bind().await.unwrap();
     let ((_, end), peer) = join(attempts(client), server.authenticated()).soon::<R>().await;
     assert_eq!(end, ClientEvent::Authenticated { server: server.address() });
-    client.send(&numbered(1)).unwrap();
+    client.try_send(numbered(1)).unwrap();
     assert_eq!(server.message().await.0, peer);
     server.close().soon::<R>().await;
 }
@@ -89,7 +89,7 @@ pub async fn a_client_comes_back_to_a_server_that_was_restarted<R: Runtime>() {
         let (tried, end) = attempts(&mut client).await;
         assert!(!tried.is_empty());
         assert_eq!(end, ClientEvent::Authenticated { server: echo.handle.address() });
-        client.send(&numbered(round)).unwrap();
+        client.try_send(numbered(round)).unwrap();
         assert_eq!(number_of(&client.message().await), round);
     }
     client.close().soon::<R>().await;
@@ -114,6 +114,8 @@ pub async fn a_client_gives_up_after_its_attempts<R: Runtime>() {
             other => panic!("{other:?}"),
         }
         assert_eq!(client.told().await, None);
+        let failure_of_all = client.handle().closed().soon::<R>().await.unwrap_err();
+        assert_eq!(failure_of_all.reason, GiveUp::Exhausted(limit));
 
         let outcome = client_at::<R>(nobody)
             .max_reconnect_attempts(limit)
@@ -213,7 +215,7 @@ pub async fn what_never_left_is_handed_back<R: Runtime>() {
         .connect();
     let (mut never_read, client) = join(admit, connecting).soon::<R>().await;
     let mut client = client.unwrap();
-    let sent = send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.send(message)).await;
+    let sent = send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.try_send(message)).await;
 
     // The server says goodbye, and reads after all what was on its way.
     let reading = script(move || {
@@ -249,7 +251,7 @@ pub async fn a_cut_hands_the_waiting_messages_back_in_order<R: Runtime>() {
         .connect();
     let (never_read, client) = join(admit, connecting).soon::<R>().await;
     let mut client = client.unwrap();
-    let sent = send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.send(message)).await;
+    let sent = send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.try_send(message)).await;
     drop(never_read);
     let (reason, unsent) = client.disconnected().await;
     assert_eq!(reason, CloseReason::Lost);
@@ -341,7 +343,7 @@ pub async fn a_message_arrives_or_comes_back_unless_it_was_begun<R: Runtime>() {
         let mut client = client.unwrap();
         room.store(0, Ordering::Relaxed);
         for number in 0..sent {
-            client.send(&numbered_and_long(number, bytes)).unwrap();
+            client.try_send(numbered_and_long(number, bytes)).unwrap();
         }
         room.store(room_for * bytes + bytes / 2, Ordering::Relaxed);
         broken.store(breaks, Ordering::Relaxed);
@@ -386,7 +388,7 @@ pub async fn a_cut_while_the_program_is_behind_loses_none_of_the_waiting_message
     let connecting = builder.event_capacity(1).max_send_queue(1 << 20).connect();
     let (never_read, client) = join(admit, connecting).soon::<R>().await;
     let mut client = client.unwrap();
-    let sent = send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.send(message)).await;
+    let sent = send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.try_send(message)).await;
     drop(never_read);
     // The line is dead by now; the program has yet to hear of it.
     pause::<R>(A_WHILE).await;

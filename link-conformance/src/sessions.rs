@@ -21,7 +21,7 @@ pub async fn a_handler_for_each_client_echoes<R: Runtime>() {
     let handle = server.handle();
     let serving = server.serve(|mut session| async move {
         while let Some(message) = session.next().await {
-            session.send(&message)?;
+            session.send(&message).await?;
         }
         Ok::<_, SendError>(())
     });
@@ -32,7 +32,7 @@ pub async fn a_handler_for_each_client_echoes<R: Runtime>() {
     }
     for number in 0..100 {
         for client in &clients {
-            client.send(&numbered(number)).unwrap();
+            client.try_send(numbered(number)).unwrap();
         }
     }
     for client in &mut clients {
@@ -40,7 +40,7 @@ pub async fn a_handler_for_each_client_echoes<R: Runtime>() {
             assert_eq!(number_of(&client.message().await), number);
         }
     }
-    assert_eq!(handle.broadcast(&numbered(100)), Ok(3));
+    assert_eq!(handle.broadcast(numbered(100)), Ok(3));
     for mut client in clients {
         assert_eq!(number_of(&client.message().await), 100);
         client.close().soon::<R>().await;
@@ -54,11 +54,11 @@ pub async fn the_end_of_a_handler_closes_its_connection_once_everything_is_out<R
     let serving = server.serve(|mut session| async move {
         let message = session.next().await.unwrap();
         for _ in 0..number_of(&message) {
-            session.send(&message).unwrap();
+            session.try_send(&message).unwrap();
         }
     });
     let mut line = client(&handle).max_reconnect_attempts(0).connect().soon::<R>().await.unwrap();
-    line.send(&numbered(1000)).unwrap();
+    line.try_send(numbered(1000)).unwrap();
     for _ in 0..1000 {
         line.message().await;
     }
@@ -76,7 +76,7 @@ pub async fn a_handler_that_fails_or_panics_ends_its_own_connection_only<R: Runt
                 1 => return Err("on purpose"),
                 // Without a line on stderr.
                 2 => std::panic::resume_unwind(Box::new("on purpose")),
-                _ => session.send(&message).unwrap(),
+                _ => session.try_send(&message).unwrap(),
             }
         }
         Ok(())
@@ -84,10 +84,10 @@ pub async fn a_handler_that_fails_or_panics_ends_its_own_connection_only<R: Runt
     let mut bystander = client(&handle).connect().soon::<R>().await.unwrap();
     for number in [1, 2] {
         let mut line = client(&handle).max_reconnect_attempts(0).connect().soon::<R>().await.unwrap();
-        line.send(&numbered(number)).unwrap();
+        line.try_send(numbered(number)).unwrap();
         assert_eq!(line.disconnected().await.0, CloseReason::PeerClosed { code: Some(1000) });
     }
-    bystander.send(&numbered(3)).unwrap();
+    bystander.try_send(numbered(3)).unwrap();
     assert_eq!(number_of(&bystander.message().await), 3);
     bystander.close().soon::<R>().await;
     serving.close().soon::<R>().await;
@@ -137,10 +137,10 @@ pub async fn a_session_works_from_another_task_and_ends_with_its_connection_and_
     let builder = client(&lobby.handle);
     let (client, mut session) = lobby.meet(builder).await;
     assert_eq!(session.address(), client.address());
-    assert_eq!(session.peer(), &lobby.handle.client(&client.address()).unwrap());
+    assert_eq!(session.client(), &lobby.handle.client(&client.address()).unwrap());
     assert_eq!(session.close_reason(), None);
     for number in 0..200 {
-        client.send(&numbered(number)).unwrap();
+        client.try_send(numbered(number)).unwrap();
     }
     client.close().soon::<R>().await;
     // What was sent before the end is still read, though the connection is gone.
@@ -149,7 +149,7 @@ pub async fn a_session_works_from_another_task_and_ends_with_its_connection_and_
     }
     assert_eq!(session.next().soon::<R>().await, None);
     assert_eq!(session.close_reason(), Some(&CloseReason::PeerClosed { code: Some(1000) }));
-    assert_eq!(session.send(&numbered(0)), Err(SendError::Closed));
+    assert_eq!(session.try_send(numbered(0)), Err(SendError::Closed));
     drop(session);
     lobby.serving.close().soon::<R>().await;
 }
@@ -158,7 +158,7 @@ pub async fn dropping_a_session_ends_the_connection<R: Runtime>() {
     let mut lobby = Lobby::new(server::<R>().bind().await.unwrap());
     let builder = client(&lobby.handle).max_reconnect_attempts(0);
     let (mut client, session) = lobby.meet(builder).await;
-    session.send(&numbered(1)).unwrap();
+    session.try_send(numbered(1)).unwrap();
     drop(session);
     assert_eq!(number_of(&client.message().await), 1, "what was sent before comes first");
     assert_eq!(client.disconnected().await.0, CloseReason::PeerClosed { code: Some(1000) });
@@ -172,7 +172,7 @@ pub async fn dropping_a_session_whose_client_is_stuck_ends_it_as_well<R: Runtime
     let mut lobby = Lobby::new(server::<R>().bind().await.unwrap());
     let builder = client(&lobby.handle).max_send_queue(64 << 10).max_reconnect_attempts(0);
     let (mut client, session) = lobby.meet(builder).await;
-    send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.send(message)).await;
+    send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.try_send(message)).await;
     drop(session);
     assert_eq!(client.disconnected().await.0, CloseReason::PeerClosed { code: Some(1000) });
     until::<R>(|| lobby.handle.clients().is_empty()).await;
@@ -188,11 +188,11 @@ pub async fn a_slow_session_stalls_nobody_else<R: Runtime>() {
     let builder = client(&lobby.handle);
     let (mut quick_client, mut quick) = lobby.meet(builder).await;
 
-    let sent = send_until_stuck::<R>(16 << 10, short * 2, |message| slow_client.send(message)).await;
+    let sent = send_until_stuck::<R>(16 << 10, short * 2, |message| slow_client.try_send(message)).await;
     for number in 0..50 {
-        quick_client.send(&numbered(number)).unwrap();
+        quick_client.try_send(numbered(number)).unwrap();
         let message = quick.next().soon::<R>().await.unwrap();
-        quick.send(&message).unwrap();
+        quick.try_send(&message).unwrap();
         assert_eq!(number_of(&quick_client.message().await), number);
     }
     // New ones come in as well.
@@ -220,12 +220,12 @@ pub async fn a_handler_that_waits_for_something_else_takes_what_came_meanwhile_i
         for number in 0..MANY {
             assert_eq!(number_of(&session.next().await.unwrap()), number);
         }
-        session.send(&numbered(MANY)).unwrap();
+        session.try_send(numbered(MANY)).unwrap();
         pending::<()>().await;
     });
     let mut line = client(&handle).connect().soon::<R>().await.unwrap();
     for number in 0..MANY {
-        line.send(&numbered(number)).unwrap();
+        line.try_send(numbered(number)).unwrap();
     }
     assert_eq!(number_of(&line.message().await), MANY);
     line.close().soon::<R>().await;
@@ -253,16 +253,16 @@ pub async fn a_replaced_session_ends_and_does_not_hold_up_its_successor<R: Runti
     let builder = client(&lobby.handle).wallet(same.clone()).max_send_queue(64 << 10);
     let (old_client, mut old) = lobby.meet(builder).await;
     // It is read by nobody, and more of its messages are waiting than it has room for.
-    send_until_stuck::<R>(900, A_WHILE, |message| old_client.send(message)).await;
+    send_until_stuck::<R>(900, A_WHILE, |message| old_client.try_send(message)).await;
     let builder = client(&lobby.handle).wallet(same);
     let (new_client, new) = lobby.meet(builder).await;
-    assert_eq!(lobby.handle.client(&new_client.address()).as_ref(), Some(new.peer()));
+    assert_eq!(lobby.handle.client(&new_client.address()).as_ref(), Some(new.client()));
     assert_eq!(old.close_reason(), Some(&CloseReason::Replaced));
     while old.next().soon::<R>().await.is_some() {}
-    assert!(new.is_connected());
+    assert!(new.client().is_connected());
     drop(old);
-    assert!(new.is_connected(), "the old session's end is not the new one's");
-    new_client.send(&numbered(1)).unwrap();
+    assert!(new.client().is_connected(), "the old session's end is not the new one's");
+    new_client.try_send(numbered(1)).unwrap();
     old_client.close().soon::<R>().await;
     new_client.close().soon::<R>().await;
     drop(new);

@@ -35,10 +35,10 @@ pub async fn messages_and_bytes_are_counted_both_ways<R: Runtime>() {
     let (mut client, peer) = meet(&mut echo, builder).await;
     let mut bytes = 0;
     for number in 0..10 {
-        client.send(&numbered_and_long(number, number * 100)).unwrap();
+        client.try_send(numbered_and_long(number, number * 100)).unwrap();
         bytes += client.message().await.as_str().len() as u64;
     }
-    peer.send(&json!({})).unwrap();
+    peer.try_send(json!({})).unwrap();
     client.message().await;
     // The last turn is counted when it ends, which may be after its messages have arrived.
     until::<R>(|| echo.handle.stats().messages_sent == 11).await;

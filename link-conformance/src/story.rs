@@ -17,14 +17,14 @@ pub async fn ten_lines_make_an_echo_server<R: Runtime>() {
     R::spawn(async move {
         while let Some(event) = server.next().await {
             if let ServerEvent::Message(client, message) = event {
-                client.send(&message).unwrap();
+                client.try_send(&message).unwrap();
             }
         }
     });
 
     let port = handle.local_address().unwrap().port();
     let mut client = Client::<R>::builder().host("127.0.0.1").port(port).connect().soon::<R>().await.unwrap();
-    client.send(&json!({ "type": "greeting", "text": "hello" })).unwrap();
+    client.try_send(json!({ "type": "greeting", "text": "hello" })).unwrap();
     let echo = client.message().await;
     assert_eq!(echo.kind(), Some("greeting"));
     assert_eq!(echo.json::<Value>().unwrap()["text"], "hello");
@@ -50,7 +50,7 @@ pub async fn a_server_tells_its_story_in_order<R: Runtime>() {
     };
     assert_eq!(peer.address(), line.address());
     for number in 0..3 {
-        line.send(&numbered(number)).unwrap();
+        line.try_send(numbered(number)).unwrap();
     }
     for number in 0..3 {
         let (from, message) = server.message().await;
@@ -60,7 +60,7 @@ pub async fn a_server_tells_its_story_in_order<R: Runtime>() {
     let (from, reason) = server.disconnected().await;
     assert_eq!((&from, reason), (&peer, CloseReason::PeerClosed { code: Some(1000) }));
     assert!(!peer.is_connected());
-    assert_eq!(peer.send(&numbered(3)), Err(SendError::Closed), "a peer stays a valid handle");
+    assert_eq!(peer.try_send(numbered(3)), Err(SendError::Closed), "a peer stays a valid handle");
 
     server.handle().close().soon::<R>().await;
     assert!(matches!(server.told().await, Some(ServerEvent::Close)));
@@ -72,7 +72,7 @@ pub async fn a_client_tells_its_story_in_order<R: Runtime>() {
     let mut client = client(&echo.handle).connect().soon::<R>().await.unwrap();
     assert_eq!(client.told().await, Some(ClientEvent::Connected));
     assert_eq!(client.told().await, Some(ClientEvent::Authenticated { server: echo.handle.address() }));
-    client.send(&numbered(1)).unwrap();
+    client.try_send(numbered(1)).unwrap();
     assert_eq!(number_of(&client.message().await), 1);
     client.disconnect();
     let gone = ClientEvent::Disconnected { reason: CloseReason::Local, unsent: Vec::new() };
@@ -100,7 +100,7 @@ pub async fn handles_say_who_is_where<R: Runtime>() {
     client.close().soon::<R>().await;
     assert_eq!(handle.server(), None);
     assert!(!handle.is_authenticated());
-    assert_eq!(handle.send(&numbered(0)), Err(SendError::NotAuthenticated));
+    assert_eq!(handle.try_send(numbered(0)), Err(SendError::NotAuthenticated));
     server.close().soon::<R>().await;
 }
 
@@ -127,7 +127,7 @@ pub async fn both_are_streams<R: Runtime>() {
     };
     let line = async {
         let client = builder.connect().await.unwrap();
-        client.send(&numbered(0)).unwrap();
+        client.try_send(numbered(0)).unwrap();
         client.disconnect();
         client
             .filter(|event| std::future::ready(!matches!(event, ClientEvent::Heartbeat { .. })))
@@ -155,11 +155,11 @@ pub async fn a_server_knows_who_is_there<R: Runtime>() {
 
     for (number, (client, peer)) in lines.iter_mut().enumerate() {
         assert_eq!(server.client(&client.address()).as_ref(), Some(&*peer));
-        server.send(&client.address(), &numbered(number)).unwrap();
+        server.handle().try_send(&client.address(), numbered(number)).unwrap();
         assert_eq!(number_of(&client.message().await), number);
     }
     assert_eq!(server.client(&wallet().address()), None);
-    assert_eq!(server.send(&wallet().address(), &numbered(0)), Err(SendError::Closed));
+    assert_eq!(server.handle().try_send(&wallet().address(), numbered(0)), Err(SendError::Closed));
 
     let (gone, peer) = lines.remove(1);
     let address = gone.address();
@@ -167,7 +167,7 @@ pub async fn a_server_knows_who_is_there<R: Runtime>() {
     assert_eq!(server.disconnected().await.0, peer);
     assert_eq!(server.client(&address), None);
     assert_eq!(server.clients().len(), 2);
-    assert_eq!(server.send(&address, &numbered(0)), Err(SendError::Closed));
+    assert_eq!(server.handle().try_send(&address, numbered(0)), Err(SendError::Closed));
     for (client, _) in lines {
         client.close().soon::<R>().await;
     }
@@ -186,8 +186,8 @@ pub async fn a_client_that_comes_back_is_another_peer<R: Runtime>() {
     assert_eq!(before.address(), after.address());
     assert_ne!(before, after);
     assert_ne!(before.id(), after.id());
-    assert_eq!(before.send(&numbered(0)), Err(SendError::Closed));
-    assert_eq!(after.send(&numbered(0)), Ok(()));
+    assert_eq!(before.try_send(numbered(0)), Err(SendError::Closed));
+    assert_eq!(after.try_send(numbered(0)), Ok(()));
     second.close().soon::<R>().await;
     server.close().soon::<R>().await;
 }
@@ -197,7 +197,7 @@ pub async fn a_peer_can_be_closed<R: Runtime>() {
     let builder = client(&server).max_reconnect_attempts(0);
     let (mut client, peer) = meet(&mut server, builder).await;
     for number in 0..100 {
-        peer.send(&numbered(number)).unwrap();
+        peer.try_send(numbered(number)).unwrap();
     }
     peer.close();
     for number in 0..100 {
@@ -222,12 +222,12 @@ pub async fn a_thousand_clients_at_once<R: Runtime>() {
     assert_eq!(echo.handle.clients().len(), CLIENTS);
 
     for (number, client) in clients.iter().enumerate() {
-        client.send(&numbered(number)).unwrap();
+        client.try_send(numbered(number)).unwrap();
     }
     for (number, client) in clients.iter_mut().enumerate() {
         assert_eq!(number_of(&client.message().await), number);
     }
-    assert_eq!(echo.handle.broadcast(&numbered(CLIENTS)), Ok(CLIENTS));
+    assert_eq!(echo.handle.broadcast(numbered(CLIENTS)), Ok(CLIENTS));
     for client in &mut clients {
         assert_eq!(number_of(&client.message().await), CLIENTS);
     }

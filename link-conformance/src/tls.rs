@@ -74,7 +74,7 @@ pub async fn a_client_that_trusts_the_certificate_talks_over_tls<R: Runtime>() {
     let builder = client_of(&server).ca(authority.ca());
     let (mut client, peer) = meet(&mut server, builder).await;
     let long = "x".repeat(900 << 10);
-    client.send(&json!({ "type": "long", "text": long })).unwrap();
+    client.try_send(json!({ "type": "long", "text": long })).unwrap();
     let message = server
         .hears(|event| match event {
             ServerEvent::Message(_, message) => Some(message),
@@ -82,7 +82,7 @@ pub async fn a_client_that_trusts_the_certificate_talks_over_tls<R: Runtime>() {
         })
         .await;
     assert_eq!(message.kind(), Some("long"));
-    peer.send(&message).unwrap();
+    peer.try_send(&message).unwrap();
     let back = client
         .hears(|event| match event {
             ClientEvent::Message(message) => Some(message),

@@ -142,22 +142,22 @@ impl IntoMessage for &Message {
     }
 }
 
-impl<T: Serialize + ?Sized> IntoMessage for &T {
+impl<T: Serialize> IntoMessage for T {
     fn into_message(self) -> Result<Message, InvalidMessage> {
-        Message::new(self)
+        Message::new(&self)
     }
 }
 
-/// The text; a long one is cut.
+/// Its length and type. What it says may be private, and is printed by `Display`.
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 200;
-        match self.text.char_indices().nth(SHOWN) {
-            None => write!(f, "Message({})", self.text),
-            Some((end, _)) => {
-                write!(f, "Message({}… {} bytes)", self.text.get(..end).unwrap_or_default(), self.text.len())
-            }
+        const SHOWN: usize = 64;
+        f.write_str("Message(")?;
+        if let Some(kind) = self.kind() {
+            let cut = kind.char_indices().nth(SHOWN).map_or(kind.len(), |(end, _)| end);
+            write!(f, "{:?}, ", kind.get(..cut).unwrap_or_default())?;
         }
+        write!(f, "{} bytes)", self.text.len())
     }
 }
 

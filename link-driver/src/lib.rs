@@ -44,7 +44,7 @@ pub use event_queue::DEFAULT_EVENT_CAPACITY;
 pub use framed::Framed;
 pub use runtime::{Runtime, Timer};
 pub use server::{
-    AttachError, BindError, Candidate, NoListener, Outcome, Peer, Rejected, RoundTrips, Server,
+    AttachError, BindError, Candidate, ConnectedClient, NoListener, Outcome, Rejected, RoundTrips, Server,
     ServerBuilder, ServerError, ServerEvent, ServerHandle, ServerStats, Serving, Session, Verdict,
 };
 #[cfg(feature = "tls")]

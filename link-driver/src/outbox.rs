@@ -6,11 +6,12 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
 
+use event_listener::Event;
 use link_core::{CloseReason, Config, Endpoint, IntoMessage, Message, Now, SendError, SendQueue};
 
 /// The program's end. Cloning it is cheap.
@@ -36,6 +37,12 @@ struct Shared {
     stirred: AtomicBool,
     /// Whether the task has to be woken for it. It need not be in the middle of its turn, where the program runs too.
     asleep: AtomicBool,
+    /// How many senders wait for room.
+    waiting: AtomicUsize,
+    /// Lets them wait in line: the first of them waits for room, the others for their turn.
+    line: async_lock::Mutex<()>,
+    /// Notified when there is room again, or when the queue is closed.
+    room: Event,
 }
 
 #[derive(Debug)]
@@ -52,13 +59,38 @@ pub(crate) fn outbox(config: &Config) -> (Outbox, Commands) {
         queue: Mutex::new(queue),
         stirred: AtomicBool::new(false),
         asleep: AtomicBool::new(false),
+        waiting: AtomicUsize::new(0),
+        line: async_lock::Mutex::new(()),
+        room: Event::new(),
     });
     let listening = Waker::noop().clone();
     (Outbox(shared.clone()), Commands { shared, left: false, used: false, listening })
 }
 
 impl Outbox {
-    pub(crate) fn send(&self, message: impl IntoMessage) -> Result<(), SendError> {
+    /// Queues a message as soon as there is room for it. Those who wait do so in line. Cancel safe: a message whose future was
+    /// dropped was not queued.
+    pub(crate) async fn send(&self, message: Message) -> Result<(), SendError> {
+        let shared = &*self.0;
+        if shared.waiting.load(Ordering::Relaxed) == 0 {
+            match self.try_send(&message) {
+                Err(SendError::Full { .. }) => {}
+                sent => return sent,
+            }
+        }
+        let _waiting = Waiting::among(&shared.waiting);
+        let _first = shared.line.lock().await;
+        loop {
+            let room = shared.room.listen();
+            match self.try_send(&message) {
+                Err(SendError::Full { .. }) => room.await,
+                sent => return sent,
+            }
+        }
+    }
+
+    /// Queues a message, if there is room for it at the moment.
+    pub(crate) fn try_send(&self, message: impl IntoMessage) -> Result<(), SendError> {
         let message = message.into_message()?;
         let mut queue = self.0.queue();
         let first = queue.messages.is_empty();
@@ -73,6 +105,7 @@ impl Outbox {
     /// Closes the connection once what was sent before is out. Nothing more is taken.
     pub(crate) fn close(&self) {
         self.0.queue().messages.close();
+        self.0.notify_all();
         self.evict(CloseReason::Local);
     }
 
@@ -95,6 +128,19 @@ impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // Nothing here panics while it holds the lock; and if it did, the data would still be whole.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the first of those who wait for room try again.
+    fn notify_first(&self) {
+        // Whoever waits has counted before it found the queue full, which it did under the lock that was held since.
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            self.room.notify(1);
+        }
+    }
+
+    /// Nothing is taken any more, as everybody who waits is to find out.
+    fn notify_all(&self) {
+        self.room.notify(usize::MAX);
     }
 
     /// Something has come. Says whom to wake for it.
@@ -136,6 +182,8 @@ impl Commands {
         endpoint.take_queued(&mut queue.messages);
         self.left = !queue.messages.is_empty();
         self.used = true;
+        drop(queue);
+        self.shared.notify_first();
     }
 
     /// Why to end, before there is an endpoint: while the transport is not a WebSocket.
@@ -163,6 +211,7 @@ impl Commands {
         let listening = queue.listening.take();
         drop(queue);
         drop(listening);
+        self.shared.notify_all();
         unsent
     }
 }
@@ -170,6 +219,22 @@ impl Commands {
 impl Drop for Commands {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// One of those who wait for room.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn among(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -181,11 +246,11 @@ fn wake(listening: Option<Waker>) {
 }
 
 #[cfg(test)]
-#[allow(clippy::panic)]
+#[allow(clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use std::{sync::atomic::AtomicUsize, task::Wake};
 
-    use link_core::{Connection, Event, Output, PrivateKey, UnixMillis, Wallet};
+    use link_core::{Connection, Event as CoreEvent, Output, PrivateKey, UnixMillis, Wallet};
 
     use super::*;
 
@@ -218,7 +283,7 @@ mod tests {
         let mut server = Connection::server(Arc::new(config()), NOW);
         let Some(Output::Send(proof)) = client.poll_output() else { panic!("a client speaks first") };
         server.handle_frame(proof, NOW);
-        let Some(Output::Event(Event::AdmissionRequested { ticket })) = server.poll_output() else {
+        let Some(Output::Event(CoreEvent::AdmissionRequested { ticket })) = server.poll_output() else {
             panic!("the proof is good")
         };
         server.decide(ticket, Ok(()), NOW).unwrap();
@@ -248,14 +313,14 @@ mod tests {
     #[test]
     fn a_burst_wakes_the_connection_once_and_what_comes_after_its_turn_again() {
         let (program, mut commands, task) = asleep();
-        program.send(message()).unwrap();
-        program.send(message()).unwrap();
+        program.try_send(message()).unwrap();
+        program.try_send(message()).unwrap();
         assert_eq!(task.woken(), 1);
         let mut endpoint = endpoint();
         endpoint.begin_turn(NOW);
         commands.give_to(&mut endpoint, NOW);
         assert!(commands.fall_asleep());
-        program.send(message()).unwrap();
+        program.try_send(message()).unwrap();
         assert_eq!(task.woken(), 2);
     }
 
@@ -263,7 +328,7 @@ mod tests {
     fn what_comes_in_the_middle_of_a_turn_wakes_nobody_and_keeps_the_task_from_falling_asleep() {
         let (program, mut commands, task) = asleep();
         commands.wake_up(&Context::from_waker(&Waker::from(task.clone())));
-        program.send(message()).unwrap();
+        program.try_send(message()).unwrap();
         program.evict(CloseReason::Replaced);
         assert_eq!(task.woken(), 0);
         assert!(!commands.fall_asleep());
@@ -272,7 +337,7 @@ mod tests {
     #[test]
     fn an_eviction_wakes_the_connection_whatever_waits_and_is_told_once() {
         let (program, mut commands, task) = asleep();
-        program.send(message()).unwrap();
+        program.try_send(message()).unwrap();
         commands.wake_up(&Context::from_waker(&Waker::from(task.clone())));
         commands.fall_asleep();
         program.evict(CloseReason::Replaced);
@@ -288,9 +353,76 @@ mod tests {
         let (program, mut commands, _task) = asleep();
         let numbered = |number: u32| Message::parse(format!(r#"{{"n":{number}}}"#)).unwrap();
         for number in 0..3 {
-            program.send(numbered(number)).unwrap();
+            program.try_send(numbered(number)).unwrap();
         }
         assert_eq!(commands.close(), [numbered(0), numbered(1), numbered(2)]);
-        assert_eq!(program.send(message()), Err(SendError::Closed));
+        assert_eq!(program.try_send(message()), Err(SendError::Closed));
+    }
+
+    fn numbered(number: u32) -> Message {
+        Message::parse(format!(r#"{{"n":{number}}}"#)).unwrap()
+    }
+
+    /// Has room for one message only.
+    fn narrow() -> (Outbox, Commands) {
+        let mut config = config();
+        config.max_send_queue = 0;
+        outbox(&config)
+    }
+
+    #[test]
+    fn senders_wait_in_line_and_one_that_is_dropped_has_sent_nothing() {
+        let (program, mut commands) = narrow();
+        let mut endpoint = endpoint();
+        let mut cx = Context::from_waker(Waker::noop());
+        program.try_send(numbered(0)).unwrap();
+        assert!(matches!(program.try_send(numbered(9)), Err(SendError::Full { .. })));
+        let mut senders: Vec<_> =
+            (1..=4).map(|number| Some(Box::pin(program.send(numbered(number))))).collect();
+        for sender in senders.iter_mut().flatten() {
+            assert!(sender.as_mut().poll(&mut cx).is_pending());
+        }
+        senders[1] = None;
+        for taken in [0, 2, 3] {
+            endpoint.begin_turn(NOW);
+            commands.give_to(&mut endpoint, NOW);
+            // Whoever comes now finds those in line in front of it.
+            let mut late = Box::pin(program.send(numbered(9)));
+            assert!(late.as_mut().poll(&mut cx).is_pending());
+            // In whatever order they are polled, only the first one is sent.
+            for (index, waits) in senders.iter_mut().enumerate().rev() {
+                let Some(sender) = waits else { continue };
+                let sent = sender.as_mut().poll(&mut cx);
+                assert_eq!(sent.is_ready(), index == taken, "{index}, not {taken}");
+                if sent.is_ready() {
+                    *waits = None;
+                }
+            }
+            // The next one is woken, and takes its place at the head.
+            for sender in senders.iter_mut().flatten() {
+                assert!(sender.as_mut().poll(&mut cx).is_pending());
+            }
+        }
+        endpoint.begin_turn(NOW);
+        commands.give_to(&mut endpoint, NOW);
+        assert_eq!(endpoint.take_unsent(), [numbered(0), numbered(1), numbered(3), numbered(4)]);
+    }
+
+    #[test]
+    fn a_sender_that_waits_hears_that_nothing_is_taken_any_more() {
+        for by_the_program in [true, false] {
+            let (program, mut commands) = narrow();
+            let mut cx = Context::from_waker(Waker::noop());
+            program.try_send(numbered(0)).unwrap();
+            let mut senders = [1, 2].map(|number| Box::pin(program.send(numbered(number))));
+            assert!(senders.iter_mut().all(|sender| sender.as_mut().poll(&mut cx).is_pending()));
+            match by_the_program {
+                true => program.close(),
+                false => drop(commands.close()),
+            }
+            for sender in &mut senders {
+                assert_eq!(sender.as_mut().poll(&mut cx), Poll::Ready(Err(SendError::Closed)));
+            }
+        }
     }
 }

@@ -11,14 +11,14 @@
 //!     smol::spawn(async move {
 //!         while let Some(event) = server.next().await {
 //!             if let ServerEvent::Message(client, message) = event {
-//!                 client.send(&message).ok();
+//!                 client.try_send(&message).ok();
 //!             }
 //!         }
 //!     })
 //!     .detach();
 //!
 //!     let mut client = Client::builder().url(&url).connect().await?;
-//!     client.send(&serde_json::json!({ "type": "greeting", "text": "hello" }))?;
+//!     client.send(serde_json::json!({ "type": "greeting", "text": "hello" })).await?;
 //!     while let Some(event) = client.next().await {
 //!         if let ClientEvent::Message(message) = event {
 //!             println!("{message}");
@@ -66,8 +66,6 @@ pub type ServerHandle = link_driver::ServerHandle<Smol>;
 pub type Client = link_driver::Client<Smol>;
 /// [`link_driver::ClientBuilder`] on smol.
 pub type ClientBuilder = link_driver::ClientBuilder<Smol>;
-/// [`link_driver::ClientHandle`] on smol.
-pub type ClientHandle = link_driver::ClientHandle<Smol>;
 
 /// The same, over WebSockets of async-tungstenite in the place of Link's own. What they cannot promise is said by
 /// [`AsyncTungstenite`](link_driver::AsyncTungstenite).

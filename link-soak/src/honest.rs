@@ -95,7 +95,7 @@ impl Shared {
             let text = format!(r#"{{"type":"honest","number":{number}}}"#);
             let message = Message::parse(text.clone()).expect("a message");
             let asked = Instant::now();
-            let sent = client.send(message);
+            let sent = client.try_send(message);
             let answered = async {
                 while let Some(event) = client.next().await {
                     match event {

@@ -220,7 +220,7 @@ async fn return_as_a_client(at: SocketAddr) {
     let mut client = builder.reconnect_delay(Duration::from_millis(5)).connect().await.expect("a line");
     for _ in 0..2 {
         for number in 0..10 {
-            client.send(&json!({ "type": "number", "number": number })).expect("room");
+            client.try_send(json!({ "type": "number", "number": number })).expect("room");
         }
         let mut answers = 0;
         while answers < 10 {
@@ -230,7 +230,7 @@ async fn return_as_a_client(at: SocketAddr) {
                 _ => {}
             }
         }
-        client.send(&json!({ "type": LEAVE })).expect("room");
+        client.try_send(json!({ "type": LEAVE })).expect("room");
         loop {
             match client.next().await.expect("it goes on") {
                 ClientEvent::Disconnected { .. } => break,

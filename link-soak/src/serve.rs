@@ -16,7 +16,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use link_async_std::AsyncStd;
-use link_driver::{Message, Peer, Runtime, Server, ServerEvent, ServerHandle};
+use link_driver::{ConnectedClient, Message, Runtime, Server, ServerEvent, ServerHandle};
 use link_smol::Smol;
 use link_tokio::Tokio;
 use serde::{Deserialize, Serialize};
@@ -173,7 +173,7 @@ async fn serve<R: Runtime>(options: Options) -> io::Result<()> {
                     canary.lose::<R>(peer, &mut lost);
                 }
             }
-            Some(ServerEvent::Message(peer, message)) => answer(&server, &peer, &message),
+            Some(ServerEvent::Message(peer, message)) => answer(&server.handle(), &peer, &message),
             Some(_) => {}
             None => break,
         }
@@ -182,7 +182,7 @@ async fn serve<R: Runtime>(options: Options) -> io::Result<()> {
     Ok(())
 }
 
-fn answer<R: Runtime>(server: &ServerHandle<R>, peer: &Peer, message: &Message) {
+fn answer<R: Runtime>(server: &ServerHandle<R>, peer: &ConnectedClient, message: &Message) {
     // A client that has gone, or takes nothing: that is its own affair.
     let _ = match message.kind() {
         Some(BROADCAST) => server.broadcast(message).map(drop),
@@ -190,12 +190,12 @@ fn answer<R: Runtime>(server: &ServerHandle<R>, peer: &Peer, message: &Message) 
             peer.close();
             Ok(())
         }
-        _ => peer.send(message),
+        _ => peer.try_send(message),
     };
 }
 
 impl Canary {
-    fn lose<R: Runtime>(self, peer: Peer, lost: &mut Vec<[u8; 64]>) {
+    fn lose<R: Runtime>(self, peer: ConnectedClient, lost: &mut Vec<[u8; 64]>) {
         let seldom = peer.id().0.is_multiple_of(16);
         match self {
             Self::Peer => std::mem::forget(peer),

@@ -10,7 +10,7 @@
 //! let mut server = Server::builder().bind().await?; // port 3793, a fresh wallet
 //! while let Some(event) = server.next().await {
 //!     if let ServerEvent::Message(client, message) = event {
-//!         client.send(&message).ok(); // a client that has gone meanwhile is no reason to stop
+//!         client.try_send(&message).ok(); // a client that has gone meanwhile is no reason to stop
 //!     }
 //! }
 //! # Ok(())
@@ -28,11 +28,11 @@
 //! # let port = server.local_address()?.port();
 //! # tokio::spawn(async move {
 //! #     while let Some(event) = server.next().await {
-//! #         if let ServerEvent::Message(client, message) = event { client.send(&message).unwrap(); }
+//! #         if let ServerEvent::Message(client, message) = event { client.try_send(&message).unwrap(); }
 //! #     }
 //! # });
 //! let mut client = Client::builder().host("localhost").port(port).connect().await?;
-//! client.send(&serde_json::json!({ "type": "greeting", "text": "hello" }))?;
+//! client.send(serde_json::json!({ "type": "greeting", "text": "hello" })).await?;
 //! while let Some(event) = client.next().await {
 //!     if let ClientEvent::Message(message) = event {
 //!         println!("{message}");
@@ -55,7 +55,7 @@
 //! server
 //!     .serve(|mut session| async move {
 //!         while let Some(message) = session.next().await {
-//!             session.send(&message)?;
+//!             session.send(&message).await?;
 //!         }
 //!         Ok::<_, SendError>(())
 //!     })
@@ -92,7 +92,7 @@
 //!
 //! A slow *program* is felt by its peer: once its events fill the queue, its connections are no longer read. (A peer
 //! is not judged idle for that.) With [`serve`](Server::serve), a slow handler is felt by its own client only. A slow *peer*
-//! fills its own bound ([`max_send_queue`](ServerBuilder::max_send_queue)): then [`Peer::send`] says so, and
+//! fills its own bound ([`max_send_queue`](ServerBuilder::max_send_queue)): then [`ConnectedClient::send`] says so, and
 //! [`broadcast`](ServerHandle::broadcast) drops the peer rather than delay the others. One that takes nothing at
 //! all for as long as the [`send_timeout`](ServerBuilder::send_timeout) is dropped as well.
 //!
@@ -139,8 +139,6 @@ pub type ServerHandle = link_driver::ServerHandle<Tokio>;
 pub type Client = link_driver::Client<Tokio>;
 /// [`link_driver::ClientBuilder`] on tokio.
 pub type ClientBuilder = link_driver::ClientBuilder<Tokio>;
-/// [`link_driver::ClientHandle`] on tokio.
-pub type ClientHandle = link_driver::ClientHandle<Tokio>;
 
 /// The same, over WebSockets of async-tungstenite in the place of Link's own. What they cannot promise is said by
 /// [`AsyncTungstenite`](link_driver::AsyncTungstenite).

@@ -81,13 +81,13 @@ async fn both_sides_talk_over_a_pipe_that_is_much_shorter_than_what_they_say() {
     let connecting = client(&server, 1 << 10);
     let serving = tokio::spawn(server.serve(|mut session| async move {
         while let Some(message) = session.next().await {
-            session.send(message)?;
+            session.send(message).await?;
         }
         Ok::<_, SendError>(())
     }));
     let mut client = connecting.await;
     for number in 0..200 {
-        client.send(&json!({ "n": number, "fill": "x".repeat(5_000) })).unwrap();
+        client.try_send(json!({ "n": number, "fill": "x".repeat(5_000) })).unwrap();
     }
     let mut numbers = Vec::new();
     while numbers.len() < 200 {
@@ -110,7 +110,7 @@ async fn a_close_says_why_and_what_was_sent_before_it_arrives() {
             match server.next().await.unwrap() {
                 ServerEvent::Authenticated(peer) => {
                     for number in 0..50 {
-                        peer.send(&json!({ "n": number, "fill": "x".repeat(5_000) })).unwrap();
+                        peer.try_send(json!({ "n": number, "fill": "x".repeat(5_000) })).unwrap();
                     }
                     peer.close();
                 }
@@ -168,7 +168,7 @@ async fn a_peer_that_takes_nothing_is_given_up() {
                 match server.next().await.unwrap() {
                     ServerEvent::Authenticated(peer) => {
                         for _ in 0..500 {
-                            peer.send(&json!({ "fill": "x".repeat(5_000) })).unwrap();
+                            peer.try_send(json!({ "fill": "x".repeat(5_000) })).unwrap();
                         }
                     }
                     ServerEvent::Disconnected(_, reason) => return reason,
@@ -230,7 +230,7 @@ async fn a_line_that_moves_is_not_given_up_however_long_it_takes_for_what_it_has
                 ServerEvent::Authenticated(peer) => {
                     line_is_slow.store(true, Ordering::Relaxed);
                     for number in 0..MESSAGES {
-                        peer.send(&json!({ "n": number, "fill": "x".repeat(1_000) })).unwrap();
+                        peer.try_send(json!({ "n": number, "fill": "x".repeat(1_000) })).unwrap();
                     }
                 }
                 ServerEvent::Disconnected(_, reason) => return reason,

@@ -122,13 +122,13 @@ async fn what_happens_is_logged_with_stable_names_and_without_secrets() {
     let serving = tokio::spawn(async move {
         while let Some(event) = server.next().await {
             if let ServerEvent::Message(peer, message) = event {
-                peer.send(&message).unwrap();
+                peer.try_send(&message).unwrap();
             }
         }
     });
     let builder = || Client::builder().url(&url).header("Authorization", HEADER).max_reconnect_attempts(0);
     let mut client = builder().private_key(KEY).connect().await.unwrap();
-    client.send(&json!({ "type": "secret", "text": PAYLOAD })).unwrap();
+    client.try_send(json!({ "type": "secret", "text": PAYLOAD })).unwrap();
     loop {
         if let ClientEvent::Message(message) = client.next().await.unwrap() {
             assert!(message.as_str().contains(PAYLOAD));

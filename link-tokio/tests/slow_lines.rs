@@ -15,8 +15,8 @@ use std::{
 };
 
 use link_driver::{
-    Client, ClientBuilder, ClientEvent, CloseReason, Peer, Runtime, Server, ServerBuilder, ServerEvent,
-    new_wallet,
+    Client, ClientBuilder, ClientEvent, CloseReason, ConnectedClient, Runtime, Server, ServerBuilder,
+    ServerEvent, new_wallet,
 };
 use link_tokio::{Tokio, TokioAsyncReadCompatExt};
 use serde_json::json;
@@ -114,7 +114,7 @@ async fn meet(
     client: ClientBuilder<InMemory>,
     from_client: Pace,
     from_server: Pace,
-) -> (Client<InMemory>, Server<InMemory>, Peer) {
+) -> (Client<InMemory>, Server<InMemory>, ConnectedClient) {
     let (accept, listener) = mpsc::unbounded_channel();
     let mut server = server.listen(listener).unwrap();
     let client = over_a_line(client, accept, from_client, from_server);
@@ -184,7 +184,7 @@ async fn what_a_client_sent_before_it_closed_arrives_however_slow_the_line_is() 
     let (client, mut server, _peer) =
         meet(Server::builder(), Client::builder(), Pace::Slow, Pace::Fast).await;
     for number in 0..100 {
-        client.send(&long(number)).unwrap();
+        client.try_send(long(number)).unwrap();
     }
     let (_, (numbers, reason)) = tokio::join!(client.close(), heard_by_server(&mut server));
     assert_eq!(numbers, Vec::from_iter(0..100));
@@ -196,7 +196,7 @@ async fn what_a_client_sent_before_it_closed_arrives_however_slow_the_line_is() 
 async fn what_a_server_sent_before_it_closed_a_connection_arrives_however_slow_the_line_is() {
     let (mut client, server, peer) = meet(Server::builder(), Client::builder(), Pace::Fast, Pace::Slow).await;
     for number in 0..100 {
-        peer.send(&long(number)).unwrap();
+        peer.try_send(long(number)).unwrap();
     }
     peer.close();
     let (numbers, reason) = heard_by_client(&mut client).await;
@@ -209,8 +209,8 @@ async fn what_a_server_sent_before_it_closed_a_connection_arrives_however_slow_t
 async fn two_sides_that_close_with_much_to_say_do_not_wait_for_one_another() {
     let (client, server, peer) = meet(Server::builder(), Client::builder(), Pace::Fast, Pace::Fast).await;
     for number in 0..200 {
-        peer.send(&long(number)).unwrap();
-        client.send(&long(number)).unwrap();
+        peer.try_send(long(number)).unwrap();
+        client.try_send(long(number)).unwrap();
     }
     peer.close();
     let began = tokio::time::Instant::now();
@@ -225,8 +225,8 @@ async fn two_sides_that_close_while_their_programs_are_behind_do_not_wait_for_on
     let (client, server, peer) = meet(Server::builder(), Client::builder(), Pace::Fast, Pace::Fast).await;
     // More than may wait for a program.
     for number in 0..200 {
-        peer.send(&long(number)).unwrap();
-        client.send(&long(number)).unwrap();
+        peer.try_send(long(number)).unwrap();
+        client.try_send(long(number)).unwrap();
     }
     sleep(Duration::from_secs(2)).await;
     peer.close();
@@ -251,7 +251,7 @@ async fn a_peer_that_is_stuck_can_be_closed_though_no_send_timeout_is_set() {
     let (_client, mut server, peer) = meet(server, client, Pace::Fast, Pace::Until(stuck.clone())).await;
     stuck.store(true, Ordering::Relaxed);
     for number in 0..100 {
-        peer.send(&long(number)).unwrap();
+        peer.try_send(long(number)).unwrap();
     }
     // It is stuck by now.
     sleep(Duration::from_secs(60)).await;
@@ -328,11 +328,11 @@ async fn what_a_peer_said_before_writing_to_it_failed_is_heard_however_long_it_i
     let (client, peer) = tokio::join!(client.connect(), authenticated);
     let mut client = client.unwrap();
     held.store(true, Ordering::Relaxed);
-    peer.send(&json!({ "type": "long", "number": 1, "fill": "x".repeat(900 << 10) })).unwrap();
+    peer.try_send(json!({ "type": "long", "number": 1, "fill": "x".repeat(900 << 10) })).unwrap();
     // It lies there, whole.
     sleep(Duration::from_secs(1)).await;
     broken.store(true, Ordering::Relaxed);
-    client.send(&json!({ "type": "lost" })).unwrap();
+    client.try_send(json!({ "type": "lost" })).unwrap();
     let (numbers, reason) = heard_by_client(&mut client).await;
     assert_eq!(numbers, [1]);
     assert_eq!(reason, CloseReason::Lost);
@@ -356,7 +356,7 @@ async fn who_comes_back_is_let_in_at_once_though_the_old_line_is_stuck_and_its_h
         let serving = server.serve(move |mut session| {
             let (began, ended) = (began.clone(), ended.clone());
             async move {
-                began.send(session.peer().clone()).unwrap();
+                began.send(session.client().clone()).unwrap();
                 while session.next().await.is_some() {}
                 ended.send(session.close_reason().cloned()).unwrap();
             }
@@ -371,7 +371,7 @@ async fn who_comes_back_is_let_in_at_once_though_the_old_line_is_stuck_and_its_h
         let peer = beginnings.recv().await.unwrap();
         stuck.store(true, Ordering::Relaxed);
         if closes_before {
-            (0..20).for_each(|number| peer.send(&long(number)).unwrap());
+            (0..20).for_each(|number| peer.try_send(long(number)).unwrap());
             peer.close();
         }
         // Somewhere between two beats.
@@ -402,7 +402,7 @@ async fn a_closed_server_waits_for_a_dripping_client_ten_seconds_and_tells_its_e
     )
     .await;
     drips.store(true, Ordering::Relaxed);
-    (0..100).for_each(|number| peer.send(&long(number)).unwrap());
+    (0..100).for_each(|number| peer.try_send(long(number)).unwrap());
     sleep(Duration::from_secs(1)).await;
     let handle = server.handle();
     let began = tokio::time::Instant::now();
@@ -431,7 +431,7 @@ async fn the_future_of_a_server_that_serves_ends_though_a_client_drips() {
     let (ended, mut end) = mpsc::unbounded_channel();
     let serving = server.serve(move |mut session| {
         drips.store(true, Ordering::Relaxed);
-        (0..100).for_each(|number| session.send(&long(number)).unwrap());
+        (0..100).for_each(|number| session.try_send(long(number)).unwrap());
         let ended = ended.clone();
         async move {
             while session.next().await.is_some() {}
@@ -473,7 +473,7 @@ async fn a_session_in_another_task_hears_of_the_end_however_much_it_has_not_read
         let client = over_a_line(Client::<InMemory>::builder(), accept, Pace::Fast, Pace::Fast);
         let client = client.connect().await.unwrap();
         let mut session = given.recv().await.unwrap();
-        (0..400).for_each(|number| client.send(&json!({ "number": number })).unwrap());
+        (0..400).for_each(|number| client.try_send(json!({ "number": number })).unwrap());
         sleep(Duration::from_secs(2)).await;
         if !handler_ends {
             handle.close().await;
@@ -511,7 +511,7 @@ async fn what_a_handler_has_not_taken_is_bounded_by_a_mebibyte_and_one_message_w
     let client = client.connect().await.unwrap();
     let message = json!({ "fill": "x".repeat(400 << 10) });
     let length = serde_json::to_string(&message).unwrap().len() as u64;
-    (0..50).for_each(|_| client.send(&message).unwrap());
+    (0..50).for_each(|_| client.try_send(&message).unwrap());
     for taken in 0..20 {
         sleep(Duration::from_secs(1)).await;
         let unread = handle.stats().messages_received - taken;

@@ -79,7 +79,7 @@ impl Group {
             // Before it goes out, since the answer may be here before this goes on.
             let entered = self.books.iter().filter(|book| lock(book).enter(due, now)).count();
             self.awaited.fetch_add(entered, Ordering::AcqRel);
-            if let Err(error) = self.sender.send(message) {
+            if let Err(error) = self.sender.try_send(message) {
                 let back = self.books.iter().filter(|book| lock(book).take_back(turn.next)).count();
                 self.awaited.fetch_sub(back, Ordering::AcqRel);
                 // Otherwise its line is gone, which is told to whoever receives there.

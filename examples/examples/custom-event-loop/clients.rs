@@ -51,7 +51,7 @@ async fn greet(
 ) -> Result<Client, Box<dyn Error + Send + Sync>> {
     let mut client =
         Client::builder().url(url).wallet(wallet.clone()).expect_server(server).connect().await?;
-    client.send(&json!({ "type": "hello", "from": name }))?;
+    client.send(json!({ "type": "hello", "from": name })).await?;
     while let Some(event) = client.next().await {
         if let ClientEvent::Message(message) = event {
             println!("{name:8} <- {message}");

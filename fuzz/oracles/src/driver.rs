@@ -230,7 +230,7 @@ impl Face {
         let serving = server.serve(move |mut session| {
             let arrives = arrives.clone();
             async move {
-                match session.peer().id().0 % 4 {
+                match session.client().id().0 % 4 {
                     1 => {
                         session.next().await;
                         return Err("a handler that fails");
@@ -354,7 +354,7 @@ fn hostile_clients(setting: &ServerSetting, input: &mut Unstructured<'_>) {
             ServerAct::Sends { who, length } => {
                 let address = WALLETS[usize::from(who) % WALLETS.len()].address();
                 bytes += usize::from(length);
-                match handle.send(&address, message(0, length)) {
+                match handle.try_send(&address, message(0, length)) {
                     Ok(()) | Err(SendError::Closed | SendError::Full { .. } | SendError::TooLarge { .. }) => {
                     }
                     Err(error) => panic!("{error}"),
@@ -370,7 +370,7 @@ fn hostile_clients(setting: &ServerSetting, input: &mut Unstructured<'_>) {
             ServerAct::Disconnects(who) => {
                 if let Some(peer) = handle.client(&WALLETS[usize::from(who) % WALLETS.len()].address()) {
                     peer.close();
-                    assert!(!peer.is_connected() && peer.send(message(0, 0)).is_err());
+                    assert!(!peer.is_connected() && peer.try_send(message(0, 0)).is_err());
                 }
             }
         }
@@ -491,7 +491,7 @@ impl Told {
                 Some(Some(_)) => took = true,
                 Some(None) => {
                     assert!(session.close_reason().is_some(), "an end without a reason");
-                    assert!(!session.is_connected());
+                    assert!(!session.client().is_connected());
                     *slot = None;
                 }
                 None => {}
@@ -513,7 +513,7 @@ impl Told {
             }
             ServerEvent::Message(peer, _)
             | ServerEvent::Heartbeat(peer, _)
-            | ServerEvent::Error(ServerError::Violation { peer, .. }) => {
+            | ServerEvent::Error(ServerError::Violation { client: peer, .. }) => {
                 assert_eq!(self.stages.get(&peer.id().0), Some(&Stage::Authenticated));
             }
             ServerEvent::Disconnected(peer, _) => {
@@ -729,7 +729,7 @@ fn hostile_server(setting: &ClientSetting, input: &mut Unstructured<'_>) {
             ClientAct::Sends(length) => {
                 bytes += usize::from(length);
                 let authenticated = client.is_authenticated();
-                match client.send(message(0, length)) {
+                match client.try_send(message(0, length)) {
                     Ok(()) => assert!(authenticated),
                     Err(SendError::NotAuthenticated) => assert!(!authenticated),
                     Err(SendError::Full { .. } | SendError::TooLarge { .. } | SendError::Closed) => {}
@@ -738,7 +738,7 @@ fn hostile_server(setting: &ClientSetting, input: &mut Unstructured<'_>) {
             }
             ClientAct::Disconnects => {
                 client.disconnect();
-                assert!(client.send(message(0, 0)).is_err());
+                assert!(client.try_send(message(0, 0)).is_err());
             }
         }
         Sim::run(patience(bytes));
@@ -910,8 +910,8 @@ impl Honest {
     fn sends(&mut self, by_client: bool, length: u16, bytes: &mut usize, sent: &mut usize) {
         let message = message(*sent, length);
         let accepted = match by_client {
-            true => self.client.send(&message).is_ok(),
-            false => self.server.send(&WALLETS[1].address(), &message).is_ok(),
+            true => self.client.try_send(&message).is_ok(),
+            false => self.server.handle().try_send(&WALLETS[1].address(), &message).is_ok(),
         };
         assert!(accepted || self.cut, "an honest line is there");
         if accepted {

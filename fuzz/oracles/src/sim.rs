@@ -83,7 +83,7 @@ impl Sim {
         static CLOCK: LazyLock<()> = LazyLock::new(|| {
             let server = Server::<Sim>::builder().private_key("1").start().unwrap();
             let (stream, _) = Stream::pair(Behaviour::default(), Behaviour::default());
-            server.attach(stream, SocketAddr::from(([192, 0, 2, 1], 1))).unwrap();
+            server.handle().attach(stream, SocketAddr::from(([192, 0, 2, 1], 1))).unwrap();
         });
         let (tasks, spawned) = with(|world| {
             let World { tasks, spawned, .. } = std::mem::replace(world, World::new());

@@ -18,9 +18,9 @@ use futures_util::{
     future::{Either, join, select},
 };
 use link_driver::{
-    Address, Client, ClientBuilder, ClientEvent, CloseReason, ConnectError, FailureCause, GiveUp, Message,
-    Peer, Runtime, SendError, Server, ServerBuilder, ServerEvent, ServerHandle, Serving, Session, Timer,
-    Wallet,
+    Address, Client, ClientBuilder, ClientEvent, CloseReason, ConnectError, ConnectedClient, FailureCause,
+    GiveUp, Message, Runtime, SendError, Server, ServerBuilder, ServerEvent, ServerHandle, Serving, Session,
+    Timer, Wallet,
 };
 use serde_json::{Value, json};
 
@@ -107,9 +107,26 @@ pub(crate) fn server<R: Runtime>() -> ServerBuilder<R> {
         .client_timeout_interval(Duration::ZERO)
 }
 
+/// A server, or a handle of it.
+pub(crate) trait Listening<R> {
+    fn place(&self) -> SocketAddr;
+}
+
+impl<R: Runtime> Listening<R> for Server<R> {
+    fn place(&self) -> SocketAddr {
+        self.local_address().unwrap()
+    }
+}
+
+impl<R: Runtime> Listening<R> for ServerHandle<R> {
+    fn place(&self) -> SocketAddr {
+        self.local_address().unwrap()
+    }
+}
+
 /// A client of that server that comes back quickly.
-pub(crate) fn client<R: Runtime>(server: &ServerHandle<R>) -> ClientBuilder<R> {
-    client_at(server.local_address().unwrap())
+pub(crate) fn client<R: Runtime>(server: &impl Listening<R>) -> ClientBuilder<R> {
+    client_at(server.place())
 }
 
 pub(crate) fn client_at<R: Runtime>(at: SocketAddr) -> ClientBuilder<R> {
@@ -133,7 +150,7 @@ pub(crate) fn place_of_its_own() -> SocketAddr {
 pub(crate) async fn meet<R: Runtime>(
     server: &mut impl ServerStory<Runtime = R>,
     client: ClientBuilder<R>,
-) -> (Client<R>, Peer) {
+) -> (Client<R>, ConnectedClient) {
     let (client, peer) = join(client.connect(), server.authenticated()).soon::<R>().await;
     (client.expect("the client is let in"), peer)
 }
@@ -217,7 +234,7 @@ pub(crate) trait ServerStory {
     }
 
     /// The next client that is let in.
-    async fn authenticated(&mut self) -> Peer {
+    async fn authenticated(&mut self) -> ConnectedClient {
         match self.told().await {
             Some(ServerEvent::Connected { .. }) => match self.told().await {
                 Some(ServerEvent::Authenticated(peer)) => peer,
@@ -228,14 +245,14 @@ pub(crate) trait ServerStory {
         }
     }
 
-    async fn message(&mut self) -> (Peer, Message) {
+    async fn message(&mut self) -> (ConnectedClient, Message) {
         match self.told().await {
             Some(ServerEvent::Message(peer, message)) => (peer, message),
             other => panic!("expected a message, got {other:?}"),
         }
     }
 
-    async fn disconnected(&mut self) -> (Peer, CloseReason) {
+    async fn disconnected(&mut self) -> (ConnectedClient, CloseReason) {
         match self.told().await {
             Some(ServerEvent::Disconnected(peer, reason)) => (peer, reason),
             other => panic!("expected `Disconnected`, got {other:?}"),
@@ -277,7 +294,7 @@ impl<R: Runtime> Echo<R> {
                 match event {
                     ServerEvent::Heartbeat(..) => {}
                     // A client that has gone meanwhile misses its echo.
-                    ServerEvent::Message(peer, message) => drop(peer.send(message)),
+                    ServerEvent::Message(peer, message) => drop(peer.try_send(message)),
                     event => drop(sender.unbounded_send(event)),
                 }
             }
@@ -365,7 +382,7 @@ impl<R: Runtime> Bystander<R> {
     /// Its line is the one it had, and works.
     pub(crate) async fn notices_nothing(&mut self) {
         self.sent += 1;
-        self.client.send(&numbered(self.sent)).expect("the line is there");
+        self.client.try_send(numbered(self.sent)).expect("the line is there");
         match self.client.told().await {
             Some(ClientEvent::Message(message)) => assert_eq!(number_of(&message), self.sent),
             other => panic!("the honest client noticed {other:?}"),

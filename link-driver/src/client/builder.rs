@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     marker::PhantomData,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -412,6 +412,7 @@ impl<R: Runtime> ClientBuilder<R> {
             address: config.wallet.address(),
             line: Mutex::new(None),
             stop: Mutex::new(Some(stop_sender)),
+            failure: OnceLock::new(),
             gone: gone.shared(),
         });
         let run = Run {
@@ -433,7 +434,7 @@ impl<R: Runtime> ClientBuilder<R> {
         };
         let span = info_span!(target: LOG, "client", address = %shared.address, server = %run.dialler.target);
         R::spawn(run.run::<R>().instrument(span));
-        Ok((Client { handle: ClientHandle { shared, runtime: PhantomData }, events }, welcome))
+        Ok((Client { handle: ClientHandle { shared }, events, runtime: PhantomData }, welcome))
     }
 }
 

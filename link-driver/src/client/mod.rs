@@ -15,9 +15,8 @@ use std::{
     fmt,
     future::poll_fn,
     marker::PhantomData,
-    ops::Deref,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -36,10 +35,11 @@ const LOG: &str = "link::client";
 
 /// A client, as a stream of its events. Dropping it disconnects.
 ///
-/// What needs no `&mut` is on [`ClientHandle`], to which this dereferences and which can be cloned.
+/// What needs no `&mut` is on its [`handle`](Self::handle) too, which can be cloned.
 pub struct Client<R: Runtime> {
-    handle: ClientHandle<R>,
+    handle: ClientHandle,
     events: Events<ClientEvent>,
+    runtime: PhantomData<fn() -> R>,
 }
 
 /// Something that happened to a client's line.
@@ -124,13 +124,56 @@ impl<R: Runtime> Client<R> {
     }
 
     /// The next event; `None` after the last.
+    ///
+    /// # Cancel safety
+    /// No event is lost when the future is dropped before it is ready.
     pub async fn next(&mut self) -> Option<ClientEvent> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
     /// A handle for the rest of the program.
-    pub fn handle(&self) -> ClientHandle<R> {
+    pub fn handle(&self) -> ClientHandle {
         self.handle.clone()
+    }
+
+    /// The wallet address of this client.
+    pub fn address(&self) -> Address {
+        self.handle.address()
+    }
+
+    /// As [`ClientHandle::server`].
+    pub fn server(&self) -> Option<Address> {
+        self.handle.server()
+    }
+
+    /// As [`ClientHandle::is_authenticated`].
+    pub fn is_authenticated(&self) -> bool {
+        self.handle.is_authenticated()
+    }
+
+    /// As [`ClientHandle::send`].
+    ///
+    /// # Errors
+    /// As [`ClientHandle::send`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it is ready, nothing was queued.
+    pub async fn send(&self, message: impl IntoMessage) -> Result<(), SendError> {
+        let message = message.into_message()?;
+        self.handle.send(message).await
+    }
+
+    /// As [`ClientHandle::try_send`].
+    ///
+    /// # Errors
+    /// As [`ClientHandle::try_send`].
+    pub fn try_send(&self, message: impl IntoMessage) -> Result<(), SendError> {
+        self.handle.try_send(message)
+    }
+
+    /// As [`ClientHandle::disconnect`].
+    pub fn disconnect(&self) {
+        self.handle.disconnect();
     }
 
     /// Sends what was queued, disconnects, and waits until the connection is gone. What was queued is sent for as long as
@@ -152,14 +195,6 @@ impl<R: Runtime> Stream for Client<R> {
     }
 }
 
-impl<R: Runtime> Deref for Client<R> {
-    type Target = ClientHandle<R>;
-
-    fn deref(&self) -> &ClientHandle<R> {
-        &self.handle
-    }
-}
-
 impl<R: Runtime> Drop for Client<R> {
     fn drop(&mut self) {
         self.handle.disconnect();
@@ -173,9 +208,9 @@ impl<R: Runtime> fmt::Debug for Client<R> {
 }
 
 /// A hold on a client, for every part of the program.
-pub struct ClientHandle<R: Runtime> {
+#[derive(Clone)]
+pub struct ClientHandle {
     shared: Arc<Shared>,
-    runtime: PhantomData<fn() -> R>,
 }
 
 /// What a client's task and its handles share.
@@ -185,6 +220,8 @@ struct Shared {
     line: Mutex<Option<OpenLine>>,
     /// Taken when the program disconnects: dropping it is the signal.
     stop: Mutex<Option<oneshot::Sender<Infallible>>>,
+    /// Why it has given up.
+    failure: OnceLock<ConnectionFailure>,
     /// Ready when the task has ended.
     gone: future::Shared<oneshot::Receiver<Infallible>>,
 }
@@ -201,7 +238,7 @@ impl Shared {
     }
 }
 
-impl<R: Runtime> ClientHandle<R> {
+impl ClientHandle {
     /// The wallet address of this client.
     pub fn address(&self) -> Address {
         self.shared.address
@@ -217,15 +254,46 @@ impl<R: Runtime> ClientHandle<R> {
         self.shared.line().is_some()
     }
 
-    /// Queues a message for the server, and returns at once.
+    /// Queues a message for the server, waiting while [`max_send_queue`](ClientBuilder::max_send_queue) bytes wait already.
     ///
     /// # Errors
-    /// When the line is not authenticated at the moment (nothing is kept for later), the message is none, or too
-    /// much waits already.
-    pub fn send(&self, message: impl IntoMessage) -> Result<(), SendError> {
+    /// When the line is not authenticated at the moment (nothing is kept for later) or ends meanwhile, or the value is not a
+    /// message.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it is ready, nothing was queued.
+    pub async fn send(&self, message: impl IntoMessage) -> Result<(), SendError> {
+        let message = message.into_message()?;
+        let outbox = self.outbox()?;
+        outbox.send(message).await
+    }
+
+    /// Queues a message for the server, without waiting.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); and [`SendError::Full`] when too much waits already.
+    pub fn try_send(&self, message: impl IntoMessage) -> Result<(), SendError> {
         let message = message.into_message()?;
         let line = self.shared.line();
-        line.as_ref().ok_or(SendError::NotAuthenticated)?.outbox.send(message)
+        line.as_ref().ok_or(SendError::NotAuthenticated)?.outbox.try_send(message)
+    }
+
+    fn outbox(&self) -> Result<Outbox, SendError> {
+        let line = self.shared.line();
+        line.as_ref().map(|line| line.outbox.clone()).ok_or(SendError::NotAuthenticated)
+    }
+
+    /// Waits until the client has ended for good: as the program wished, or, as an error, because it has given up.
+    ///
+    /// # Errors
+    /// Why it has given up.
+    ///
+    /// # Cancel safety
+    /// It can be dropped and called again.
+    pub async fn closed(&self) -> Result<(), ConnectionFailure> {
+        // An error means that the task is gone, which is what is waited for.
+        let _ = self.shared.gone.clone().await;
+        self.shared.failure.get().cloned().map_or(Ok(()), Err)
     }
 
     /// Ends the line, after what was sent before, and everything else in every phase: no dialling, no waiting.
@@ -245,13 +313,7 @@ impl<R: Runtime> ClientHandle<R> {
     }
 }
 
-impl<R: Runtime> Clone for ClientHandle<R> {
-    fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), runtime: PhantomData }
-    }
-}
-
-impl<R: Runtime> fmt::Debug for ClientHandle<R> {
+impl fmt::Debug for ClientHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientHandle")
             .field("address", &self.address())

@@ -99,6 +99,7 @@ impl Run {
                     if let (Some(cause), false) = (cause, reason == GiveUp::Disconnected) {
                         let failure = ConnectionFailure { cause, reason };
                         warn!(target: LOG, detail = %failure, "gave up");
+                        let _ = self.shared.failure.set(failure.clone());
                         self.welcome.tell(Err(failure.clone()));
                         self.tell(ClientEvent::ConnectionFailed(failure));
                     }

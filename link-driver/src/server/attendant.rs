@@ -19,7 +19,7 @@ use super::{
     LOG, Rejected, ServerError, ServerEvent,
     accept::{Face, Shared},
     builder::Candidate,
-    peer::Peer,
+    connected_client::ConnectedClient,
     registry::Told,
     serve::{Ended, Handler},
     session::Open,
@@ -53,18 +53,18 @@ enum Stage {
     },
     /// Let in, and registered; the program has yet to hear of the end of the one whose place it takes.
     Succeeding {
-        peer: Peer,
+        peer: ConnectedClient,
         ticket: Ticket,
         predecessor: Told,
     },
     /// Let in, and registered.
-    Admitted(Peer),
-    Authenticated(Peer),
+    Admitted(ConnectedClient),
+    Authenticated(ConnectedClient),
     Ended,
 }
 
 /// Who is let in, and when the program has heard of the end of its predecessor, if there was one.
-type Admission = (Peer, Option<Told>);
+type Admission = (ConnectedClient, Option<Told>);
 type Decision = Pin<Box<dyn Future<Output = Result<Admission, Refusal>> + Send>>;
 
 /// How the program hears of us.
@@ -167,17 +167,18 @@ impl ServerAttendant {
                 let address = peer.address();
                 info!(target: LOG, connection, %remote, %address, reason = label, detail = %reason, "disconnected");
                 self.shared.counters.disconnected(label);
-                peer.set_connected(false);
-                if let Program::Handler { open: Some(open), .. } = &mut self.program {
-                    open.end(reason.clone());
-                }
+                peer.end(reason.clone());
                 return self.tell(ServerEvent::Disconnected(peer, reason));
             }
             Stage::Succeeding { peer, predecessor, .. } => {
+                peer.end(reason.clone());
                 self.predecessor = Some(predecessor);
                 Some(peer.address())
             }
-            Stage::Admitted(peer) => Some(peer.address()),
+            Stage::Admitted(peer) => {
+                peer.end(reason.clone());
+                Some(peer.address())
+            }
             Stage::Proved { address, .. } => Some(address),
             Stage::Unknown | Stage::Ended => None,
         };
@@ -248,7 +249,7 @@ async fn decide(
             }
         },
     };
-    let peer = Peer::new(id, address, remote_address, data, outbox);
+    let peer = ConnectedClient::new(id, address, remote_address, data, outbox);
     let predecessor = shared.registry.admit(&peer)?;
     Ok((peer, predecessor))
 }
@@ -278,7 +279,7 @@ impl Attendant for ServerAttendant {
                 let (connection, address, label) = (self.id.0, peer.address(), violation.label());
                 debug!(target: LOG, connection, %address, reason = label, detail = %violation, "violation");
                 let peer = peer.clone();
-                self.tell(ServerEvent::Error(ServerError::Violation { peer, violation }));
+                self.tell(ServerEvent::Error(ServerError::Violation { client: peer, violation }));
             }
             (Event::Closed { reason }, _) => self.ended(reason),
             _ => {}

@@ -24,7 +24,7 @@ use link_core::{
 use super::{
     Face, Server, ServerHandle,
     accept::{self, Attached, Shared, Sources},
-    peer::Data,
+    connected_client::Data,
     registry::Registry,
     stats::Counters,
 };
@@ -86,7 +86,7 @@ impl Verdict {
         Self(Ok(None))
     }
 
-    /// Let it in, and attach `data` to it: [`Peer::data`](super::Peer::data) hands it out.
+    /// Let it in, and attach `data` to it: [`ConnectedClient::data`](super::ConnectedClient::data) hands it out.
     pub fn allow_with<T: Any + Send + Sync>(data: T) -> Self {
         Self(Ok(Some(Arc::new(data))))
     }

@@ -6,13 +6,13 @@
 //! - `registry`: who is there; the only state that connections share.
 //! - `stats`: what is counted, for metrics.
 //! - `serve`: a handler for each client, in the connection's own task; `session`: what it is given.
-//! - `peer`: a program's hold on one client.
+//! - `connected_client`: a program's hold on one client.
 
 mod accept;
 mod attendant;
 mod builder;
+mod connected_client;
 mod guest;
-mod peer;
 mod registry;
 mod serve;
 mod session;
@@ -24,7 +24,6 @@ use std::{
     io,
     marker::PhantomData,
     net::SocketAddr,
-    ops::Deref,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -44,7 +43,7 @@ use crate::{
 };
 use accept::Shared;
 pub use builder::{BindError, Candidate, ServerBuilder, Verdict};
-pub use peer::Peer;
+pub use connected_client::ConnectedClient;
 pub use serve::{Outcome, Serving};
 pub use session::Session;
 pub use stats::{RoundTrips, ServerStats};
@@ -57,7 +56,7 @@ const LOG: &str = "link::server";
 ///
 /// Until it is used the one way or the other, nobody is accepted. Dropping it closes the listener and every connection.
 ///
-/// What needs no `&mut` is on [`ServerHandle`], to which this dereferences and which can be cloned.
+/// What needs no `&mut` is on its [`handle`](Self::handle), which can be cloned.
 pub struct Server<R: Runtime> {
     handle: ServerHandle<R>,
     face: Face,
@@ -81,13 +80,13 @@ pub enum ServerEvent {
         remote_address: SocketAddr,
     },
     /// A client has proved its address and was let in.
-    Authenticated(Peer),
+    Authenticated(ConnectedClient),
     /// A client sent a message.
-    Message(Peer, Message),
+    Message(ConnectedClient, Message),
     /// A client answered a heartbeat. Missed, rather than queued, when the program is behind.
-    Heartbeat(Peer, Option<Duration>),
+    Heartbeat(ConnectedClient, Option<Duration>),
     /// An authenticated client is gone.
-    Disconnected(Peer, CloseReason),
+    Disconnected(ConnectedClient, CloseReason),
     /// A connection ended before it was authenticated. (Boxed, so that the many messages need not be as large.)
     Rejected(Box<Rejected>),
     /// Something went wrong that ends nothing.
@@ -115,10 +114,10 @@ pub struct Rejected {
 #[non_exhaustive]
 pub enum ServerError {
     /// A client did something wrong, and goes on.
-    #[error("{} {violation}", .peer.address())]
+    #[error("{} {violation}", .client.address())]
     Violation {
         /// Who.
-        peer: Peer,
+        client: ConnectedClient,
         /// What.
         violation: Violation,
     },
@@ -165,6 +164,50 @@ impl<R: Runtime> Server<R> {
         self.handle.clone()
     }
 
+    /// The wallet address of the server.
+    pub fn address(&self) -> Address {
+        self.handle.address()
+    }
+
+    /// As [`ServerHandle::local_address`].
+    ///
+    /// # Errors
+    /// When it has no listener of its own.
+    pub fn local_address(&self) -> Result<SocketAddr, NoListener> {
+        self.handle.local_address()
+    }
+
+    /// As [`ServerHandle::url`].
+    ///
+    /// # Errors
+    /// When it has no listener of its own.
+    pub fn url(&self) -> Result<String, NoListener> {
+        self.handle.url()
+    }
+
+    /// As [`ServerHandle::clients`].
+    pub fn clients(&self) -> Vec<ConnectedClient> {
+        self.handle.clients()
+    }
+
+    /// As [`ServerHandle::client`].
+    pub fn client(&self, address: &Address) -> Option<ConnectedClient> {
+        self.handle.client(address)
+    }
+
+    /// As [`ServerHandle::stats`].
+    pub fn stats(&self) -> ServerStats {
+        self.handle.stats()
+    }
+
+    /// As [`ServerHandle::broadcast`].
+    ///
+    /// # Errors
+    /// As [`ServerHandle::broadcast`].
+    pub fn broadcast(&self, message: impl IntoMessage) -> Result<usize, SendError> {
+        self.handle.broadcast(message)
+    }
+
     /// Closes the listener and every connection, as [`ServerHandle::close`]. Events that nobody has taken yet are dropped.
     pub async fn close(mut self) {
         self.face = Face::Closed;
@@ -199,14 +242,6 @@ impl<R: Runtime> Server<R> {
     /// The next event; `None` after the last.
     pub async fn next(&mut self) -> Option<ServerEvent> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
-    }
-}
-
-impl<R: Runtime> Deref for Server<R> {
-    type Target = ServerHandle<R>;
-
-    fn deref(&self) -> &ServerHandle<R> {
-        &self.handle
     }
 }
 
@@ -296,12 +331,12 @@ impl<R: Runtime> ServerHandle<R> {
     }
 
     /// The clients that are connected, in no particular order.
-    pub fn clients(&self) -> Vec<Peer> {
+    pub fn clients(&self) -> Vec<ConnectedClient> {
         self.shared.registry.peers()
     }
 
     /// The client with this address, if it is connected.
-    pub fn client(&self, address: &Address) -> Option<Peer> {
+    pub fn client(&self, address: &Address) -> Option<ConnectedClient> {
         self.shared.registry.peer(address)
     }
 
@@ -310,12 +345,24 @@ impl<R: Runtime> ServerHandle<R> {
         self.shared.counters.snapshot()
     }
 
-    /// Sends a message to the client with this address.
+    /// Sends a message to the client with this address, waiting for room.
     ///
     /// # Errors
-    /// As [`Peer::send`]; [`SendError::Closed`] when it is not connected.
-    pub fn send(&self, address: &Address, message: impl IntoMessage) -> Result<(), SendError> {
-        self.client(address).ok_or(SendError::Closed)?.send(message)
+    /// As [`ConnectedClient::send`]; [`SendError::Closed`] when it is not connected.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it is ready, nothing was queued.
+    pub async fn send(&self, address: &Address, message: impl IntoMessage) -> Result<(), SendError> {
+        let message = message.into_message()?;
+        self.client(address).ok_or(SendError::Closed)?.send(message).await
+    }
+
+    /// Sends a message to the client with this address, without waiting.
+    ///
+    /// # Errors
+    /// As [`ConnectedClient::try_send`]; [`SendError::Closed`] when it is not connected.
+    pub fn try_send(&self, address: &Address, message: impl IntoMessage) -> Result<(), SendError> {
+        self.client(address).ok_or(SendError::Closed)?.try_send(message)
     }
 
     /// Sends a message to everybody who is connected, and says to how many. The text is written once and shared.
@@ -333,7 +380,7 @@ impl<R: Runtime> ServerHandle<R> {
         }
         let mut reached = 0usize;
         for peer in self.clients() {
-            match peer.send(&message) {
+            match peer.try_send(&message) {
                 Ok(()) => reached = reached.saturating_add(1),
                 Err(SendError::Full { .. }) => self.shared.registry.evict(peer.id(), CloseReason::SlowPeer),
                 Err(_) => {}

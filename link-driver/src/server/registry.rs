@@ -14,7 +14,7 @@ use link_core::{
     UnixMillis,
 };
 
-use super::peer::Peer;
+use super::connected_client::ConnectedClient;
 use crate::outbox::Outbox;
 
 #[derive(Debug)]
@@ -41,7 +41,7 @@ struct Entry {
     /// Whoever has its address next, and waits until the program has been told of its end.
     successor: Option<oneshot::Sender<Infallible>>,
     /// Once it is let in.
-    peer: Option<Peer>,
+    peer: Option<ConnectedClient>,
 }
 
 /// Ready (by an error, since nothing is sent) when the program has been told of a connection's end.
@@ -80,7 +80,7 @@ impl Registry {
 
     /// Gives the peer its address. If another connection has it, that one is evicted. The program has to hear of the end of
     /// whoever had it last before it hears of the new one: the receiver is ready then.
-    pub(super) fn admit(&self, peer: &Peer) -> Result<Option<Told>, Refusal> {
+    pub(super) fn admit(&self, peer: &ConnectedClient) -> Result<Option<Told>, Refusal> {
         let mut inner = self.lock();
         let admitted = inner.admission.admit(peer.address(), peer.id())?;
         if let Some(entry) = inner.connections.get_mut(&peer.id()) {
@@ -106,7 +106,7 @@ impl Registry {
 
     /// A connection that had been admitted has ended: its address is free, and lookups do not find it. The program has yet
     /// to be told.
-    pub(super) fn end(&self, peer: &Peer) {
+    pub(super) fn end(&self, peer: &ConnectedClient) {
         let mut inner = self.lock();
         let holds = inner.admission.holder(&peer.address()) == Some(peer.id());
         inner.admission.release(peer.id());
@@ -178,7 +178,7 @@ impl Registry {
         }
     }
 
-    pub(super) fn peers(&self) -> Vec<Peer> {
+    pub(super) fn peers(&self) -> Vec<ConnectedClient> {
         let inner = self.lock();
         inner
             .connections
@@ -189,10 +189,10 @@ impl Registry {
             .collect()
     }
 
-    pub(super) fn peer(&self, address: &Address) -> Option<Peer> {
+    pub(super) fn peer(&self, address: &Address) -> Option<ConnectedClient> {
         let inner = self.lock();
         let id = inner.admission.holder(address)?;
-        inner.connections.get(&id)?.peer.clone().filter(Peer::is_connected)
+        inner.connections.get(&id)?.peer.clone().filter(ConnectedClient::is_connected)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

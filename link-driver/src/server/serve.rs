@@ -93,7 +93,7 @@ impl<R: Runtime> Server<R> {
     /// server
     ///     .serve(|mut session| async move {
     ///         while let Some(message) = session.next().await {
-    ///             session.send(&message)?;
+    ///             session.send(&message).await?;
     ///         }
     ///         Ok::<_, link_driver::SendError>(())
     ///     })

@@ -4,10 +4,9 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     mem,
-    ops::Deref,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
@@ -15,22 +14,22 @@ use std::{
 
 use futures_core::Stream;
 use futures_util::task::AtomicWaker;
-use link_core::{CloseReason, Message};
+use link_core::{Address, CloseReason, IntoMessage, Message, SendError};
 
-use super::{peer::Peer, serve::Running};
+use super::{connected_client::ConnectedClient, serve::Running};
 
 /// Bytes of messages that a handler has not taken, beyond which its client is not read, until it has taken half of them.
 const MAX_UNREAD: usize = 1 << 20;
 /// What a message counts at least, so that 128 of them are enough.
 const LEAST: usize = MAX_UNREAD / 128;
 
-/// One client that was let in: a stream of its messages, and by dereferencing to its [`Peer`] a way to send.
+/// One client that was let in: a stream of its messages, and a way to send.
 ///
 /// It is [given to a handler](super::Server::serve), in whose own task the connection runs, and works from other tasks as well.
 /// A session that is read slowly stalls its own client only. Dropping it ends the connection, once what was sent is out.
 #[derive(Debug)]
 pub struct Session {
-    peer: Peer,
+    client: ConnectedClient,
     /// Taken from the connection, and not yet by the program.
     taken: VecDeque<Message>,
     shared: Arc<Shared>,
@@ -43,7 +42,6 @@ struct Shared {
     unread: AtomicUsize,
     /// The connection, where it waits for room.
     writer: AtomicWaker,
-    ended: OnceLock<CloseReason>,
 }
 
 #[derive(Debug, Default)]
@@ -77,18 +75,55 @@ fn weight(message: &Message) -> usize {
 
 impl Session {
     /// The client, to be handed to other parts of the program.
-    pub fn peer(&self) -> &Peer {
-        &self.peer
+    pub const fn client(&self) -> &ConnectedClient {
+        &self.client
     }
 
-    /// The client's next message; `None` when the connection has ended. Nothing is lost when it is not awaited to its end.
+    /// The client's wallet address, proved.
+    pub fn address(&self) -> Address {
+        self.client.address()
+    }
+
+    /// The client's next message; `None` when the connection has ended.
+    ///
+    /// # Cancel safety
+    /// No message is lost when the future is dropped before it is ready.
     pub async fn next(&mut self) -> Option<Message> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    /// How the connection ended; `None` while it has not.
+    /// As [`ConnectedClient::send`]. A handler that waits here is not reading, so a client that does the same and sends without
+    /// end would have both wait for one another, until the [`send_timeout`](super::ServerBuilder::send_timeout).
+    ///
+    /// # Errors
+    /// As [`ConnectedClient::send`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it is ready, nothing was queued.
+    pub async fn send(&self, message: impl IntoMessage) -> Result<(), SendError> {
+        let message = message.into_message()?;
+        self.client.send(message).await
+    }
+
+    /// As [`ConnectedClient::try_send`].
+    ///
+    /// # Errors
+    /// As [`ConnectedClient::try_send`].
+    pub fn try_send(&self, message: impl IntoMessage) -> Result<(), SendError> {
+        self.client.try_send(message)
+    }
+
+    /// Waits until the connection has ended, and says why. Messages may still be waiting in [`next`](Self::next).
+    ///
+    /// # Cancel safety
+    /// It can be dropped and called again.
+    pub async fn closed(&self) -> CloseReason {
+        self.client.closed().await
+    }
+
+    /// Why the connection has ended; `None` while it has not.
     pub fn close_reason(&self) -> Option<&CloseReason> {
-        self.shared.ended.get()
+        self.client.close_reason()
     }
 }
 
@@ -121,17 +156,9 @@ impl Stream for Session {
     }
 }
 
-impl Deref for Session {
-    type Target = Peer;
-
-    fn deref(&self) -> &Peer {
-        &self.peer
-    }
-}
-
 impl Drop for Session {
     fn drop(&mut self) {
-        self.peer.close();
+        self.client.close();
         let reader = self.shared.queue().reader.take();
         drop(reader);
     }
@@ -141,6 +168,7 @@ impl Drop for Session {
 pub(super) struct Open {
     /// What came in this turn.
     messages: VecDeque<Message>,
+    client: ConnectedClient,
     shared: Arc<Shared>,
     /// `None` once it has ended.
     handler: Option<Running>,
@@ -148,21 +176,16 @@ pub(super) struct Open {
 
 impl Open {
     /// A client was let in: calls the handler with it.
-    pub(super) fn new(peer: Peer, handler: impl FnOnce(Session) -> Running) -> Self {
+    pub(super) fn new(client: ConnectedClient, handler: impl FnOnce(Session) -> Running) -> Self {
         let shared = Arc::<Shared>::default();
-        let session = Session { peer, taken: VecDeque::new(), shared: shared.clone() };
-        Self { messages: VecDeque::new(), shared, handler: Some(handler(session)) }
+        let session = Session { client: client.clone(), taken: VecDeque::new(), shared: shared.clone() };
+        Self { messages: VecDeque::new(), client, shared, handler: Some(handler(session)) }
     }
 
     /// A message came. The program has it at the end of the turn.
     pub(super) fn push(&mut self, message: Message) {
         self.shared.unread.fetch_add(weight(&message), Ordering::AcqRel);
         self.messages.push_back(message);
-    }
-
-    /// The connection has ended.
-    pub(super) fn end(&mut self, reason: CloseReason) {
-        let _ = self.shared.ended.set(reason);
     }
 
     /// Ready while the program is not behind with what the client has said.
@@ -178,7 +201,7 @@ impl Open {
 
     /// Hands over what came, and runs the handler. Ready when that has ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<super::serve::Ended> {
-        let over = self.shared.ended.get().is_some();
+        let over = self.client.close_reason().is_some();
         if !self.messages.is_empty() || over {
             // Where the handler itself waits, it is polled at once.
             self.hand_over(over, |reader| !reader.will_wake(cx.waker()));
@@ -213,7 +236,8 @@ impl Open {
 /// The session may be in another task, and waits there for more or for the end.
 impl Drop for Open {
     fn drop(&mut self) {
-        self.shared.ended.get_or_init(|| CloseReason::Lost);
+        // Whatever ended it has said so already, if it was not a panic.
+        self.client.end(CloseReason::Lost);
         self.hand_over(true, |_| true);
     }
 }
