@@ -25,12 +25,12 @@ pub(crate) async fn run<R: Runtime>(args: Connect) -> Result<(), Failure> {
         .wallet(args.key.wallet()?)
         .max_reconnect_attempts(args.max_reconnect_attempts)
         .reconnect_delay(args.reconnect_delay)
-        .server_timeout(args.server_timeout);
+        .idle_timeout(args.server_timeout);
     for address in args.pin {
         builder = builder.expect_server(address);
     }
     if let Some(ca) = args.ca {
-        builder = builder.ca(ca);
+        builder = builder.tls_ca(ca);
     }
     let mut client = builder.start().map_err(|error| match error {
         ConnectError::Target(error) => Failure::usage(error),

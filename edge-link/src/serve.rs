@@ -26,13 +26,13 @@ pub(crate) async fn run<R: Runtime>(args: Serve) -> Result<(), Failure> {
         .auth_timeout(args.auth_timeout)
         .auth_check_interval(args.auth_timeout.min(second))
         .heartbeat_interval(args.heartbeat_interval)
-        .client_timeout(args.client_timeout)
-        .client_timeout_interval(args.client_timeout.min(second));
+        .idle_timeout(args.client_timeout)
+        .idle_check_interval(args.client_timeout.min(second));
     if let Some(whitelist) = args.whitelist {
         builder = builder.whitelist(whitelist);
     }
     if let (Some(cert), Some(key)) = (args.tls_cert, args.tls_key) {
-        builder = builder.cert(cert).key(key);
+        builder = builder.tls_cert(cert).tls_key(key);
     }
     let mut server = builder.bind().await.map_err(|error: BindError| Failure::failed(error))?;
     let (url, address) = (server.url().map_err(Failure::failed)?, server.address());

@@ -49,6 +49,25 @@ pub async fn a_whitelist_lets_in_whom_it_names_and_refuses_others_with_403<R: Ru
     server.close().soon::<R>().await;
 }
 
+pub async fn a_whitelist_can_be_changed_while_the_server_runs<R: Runtime>() {
+    let (first, second) = (wallet(), wallet());
+    let mut server = server::<R>().whitelist([first.address()]).bind().await.unwrap();
+    let handle = server.handle();
+    let (first_line, first_client) = meet(&mut server, client(&handle).wallet(first.clone())).await;
+    handle.set_whitelist([second.address()]);
+    let (second_line, _) = meet(&mut server, client(&handle).wallet(second)).await;
+    assert!(first_client.is_connected(), "who is there stays");
+    first_line.close().soon::<R>().await;
+    server.disconnected().await;
+    let connecting = client(&handle).wallet(first.clone()).connect();
+    let (outcome, _) = join(connecting, server.rejected()).soon::<R>().await;
+    assert!(outcome.is_err());
+    handle.remove_whitelist();
+    let (first_line, _) = meet(&mut server, client(&handle).wallet(first)).await;
+    join(first_line.close(), second_line.close()).soon::<R>().await;
+    server.close().soon::<R>().await;
+}
+
 pub async fn an_empty_whitelist_lets_nobody_in<R: Runtime>() {
     let mut server = server::<R>().whitelist([]).bind().await.unwrap();
     let connecting = client(&server).connect();

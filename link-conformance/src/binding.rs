@@ -29,6 +29,22 @@ pub async fn the_defaults_are_every_address_and_port_3793<R: Runtime>() {
     }
 }
 
+pub async fn a_host_and_a_port_win_over_a_url_whatever_comes_first<R: Runtime>() {
+    let mut server = server::<R>().bind().await.unwrap();
+    let place = server.local_address().unwrap();
+    let (host, url) = (place.ip().to_string(), "ws://nobody.invalid:9/path?query");
+    for builder in [
+        Client::<R>::builder().url(url).host(host.clone()).port(place.port()),
+        Client::<R>::builder().port(place.port()).host(host.clone()).url(url),
+        Client::<R>::builder().port(place.port()).url(&format!("ws://{host}:9/")),
+    ] {
+        let (client, _) = meet(&mut server, builder.max_reconnect_attempts(0)).await;
+        client.close().soon::<R>().await;
+        server.disconnected().await;
+    }
+    server.close().soon::<R>().await;
+}
+
 pub async fn a_server_listens_where_it_is_told_to<R: Runtime>() {
     let place = place_of_its_own();
     let mut server = Server::<R>::builder().host(place.ip()).port(place.port()).bind().await.unwrap();

@@ -116,8 +116,7 @@ pub async fn everybody_may_wait_for_the_close<R: Runtime>() {
 }
 
 pub async fn close_does_not_wait_for_who_never_reads<R: Runtime>() {
-    let mut server =
-        server::<R>().max_send_queue(64 << 10).client_timeout(PATIENCE * 2).bind().await.unwrap();
+    let mut server = server::<R>().max_send_queue(64 << 10).idle_timeout(PATIENCE * 2).bind().await.unwrap();
     let at = server.local_address().unwrap();
     let login = script(move || RawPeer::login(at, &wallet()));
     let (never_reads, peer) = join(login, server.authenticated()).soon::<R>().await;
@@ -205,7 +204,7 @@ pub async fn what_a_server_sent_goes_out_before_it_closes<R: Runtime>() {
 }
 
 pub async fn a_server_that_closes_goes_on_sending_to_who_had_stopped_reading_for_a_moment<R: Runtime>() {
-    let mut server = server::<R>().client_timeout(Duration::ZERO).bind().await.unwrap();
+    let mut server = server::<R>().idle_timeout(Duration::ZERO).bind().await.unwrap();
     let at = server.local_address().unwrap();
     let (go_on, stopped) = std::sync::mpsc::channel();
     let reader = script(move || {

@@ -41,8 +41,8 @@ pub async fn without_heartbeats_nothing_is_done<R: Runtime>() {
     counted!(C, Clients);
     // Guards that are not due any time soon cost nothing either.
     for guard in [OFF, HOUR] {
-        let mut server = quiet_server::<S<R>>(|builder| builder.client_timeout(guard)).await;
-        let (mut client, peer) = line::<_, C<R>>(&mut server, |builder| builder.server_timeout(guard)).await;
+        let mut server = quiet_server::<S<R>>(|builder| builder.idle_timeout(guard)).await;
+        let (mut client, peer) = line::<_, C<R>>(&mut server, |builder| builder.idle_timeout(guard)).await;
         S::<R>::quiet().await;
         C::<R>::quiet().await;
         let before = (S::<R>::work(), C::<R>::work());
@@ -59,9 +59,9 @@ pub async fn without_heartbeats_nothing_is_done<R: Runtime>() {
 pub async fn a_heartbeat_takes_a_few_polls_and_one_timer<R: Runtime>() {
     counted!(S, Servers);
     counted!(C, Clients);
-    let options = |builder: ServerBuilder<_>| builder.heartbeat_interval(INTERVAL).client_timeout(PATIENCE);
+    let options = |builder: ServerBuilder<_>| builder.heartbeat_interval(INTERVAL).idle_timeout(PATIENCE);
     let mut server = quiet_server::<S<R>>(options).await;
-    let (client, _) = line::<_, C<R>>(&mut server, |builder| builder.server_timeout(PATIENCE)).await;
+    let (client, _) = line::<_, C<R>>(&mut server, |builder| builder.idle_timeout(PATIENCE)).await;
     beats(&mut server, 2).await;
     let (began, before) = (R::now(), (S::<R>::work(), C::<R>::work()));
     beats(&mut server, BEATS).await;
@@ -98,8 +98,8 @@ async fn beats<R: Runtime>(server: &mut Server<R>, number: usize) {
 pub async fn what_is_heard_moves_the_idle_deadline_and_no_timer<R: Runtime>() {
     counted!(S, Servers);
     counted!(C, Clients);
-    let mut server = quiet_server::<S<R>>(|builder| builder.client_timeout(PATIENCE)).await;
-    let options = |builder: ClientBuilder<_>| builder.server_timeout(PATIENCE).heartbeat_interval(INTERVAL);
+    let mut server = quiet_server::<S<R>>(|builder| builder.idle_timeout(PATIENCE)).await;
+    let options = |builder: ClientBuilder<_>| builder.idle_timeout(PATIENCE).heartbeat_interval(INTERVAL);
     let (client, _) = line::<_, C<R>>(&mut server, options).await;
     let polls_of_the_server = |number: usize| {
         let before = S::<R>::work();
@@ -121,7 +121,7 @@ pub async fn what_is_heard_moves_the_idle_deadline_and_no_timer<R: Runtime>() {
 
 /// A server without heartbeats and guards, unless the options say otherwise.
 async fn quiet_server<C: Runtime>(options: impl FnOnce(ServerBuilder<C>) -> ServerBuilder<C>) -> Server<C> {
-    let quiet = server().heartbeat_interval(OFF).client_timeout(OFF).auth_timeout(HOUR);
+    let quiet = server().heartbeat_interval(OFF).idle_timeout(OFF).auth_timeout(HOUR);
     options(quiet).bind().await.unwrap()
 }
 
@@ -131,7 +131,7 @@ async fn line<S: Runtime, C: Runtime>(
     options: impl FnOnce(ClientBuilder<C>) -> ClientBuilder<C>,
 ) -> (Client<C>, ConnectedClient) {
     let at = server.local_address().unwrap();
-    let quiet = client_at(at).heartbeat_interval(OFF).server_timeout(OFF).auth_timeout(HOUR);
+    let quiet = client_at(at).heartbeat_interval(OFF).idle_timeout(OFF).auth_timeout(HOUR);
     let (client, peer) = join(options(quiet).connect(), server.authenticated()).soon::<S>().await;
     (client.unwrap(), peer)
 }

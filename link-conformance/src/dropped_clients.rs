@@ -37,7 +37,7 @@ pub async fn between_any_two_steps_of_its_life_over_tls<R: Runtime>() {
     let authority = Authority::new();
     let echo = Echo::start(authority.server::<R>("127.0.0.1")).await;
     let at = echo.handle.place();
-    let live = || live_through::<C<R>, R>(&echo, client_at(at).tls(true).ca(authority.ca()));
+    let live = || live_through::<C<R>, R>(&echo, client_at(at).tls(true).tls_ca(authority.ca()));
     let polls = C::<R>::dropped_after_each_poll(live).await;
     assert!(polls >= 3, "{polls}");
     echo.handle.close().soon::<R>().await;
@@ -98,7 +98,7 @@ pub async fn while_nobody_upgrades_its_connection<R: Runtime>() {
 pub async fn while_the_server_does_not_prove_itself<R: Runtime>() {
     counted!(C);
     let (listener, at) = raw::listen();
-    let mut client = client_at::<C<R>>(at).auth_timeout(HOUR).server_timeout(HOUR).start().unwrap();
+    let mut client = client_at::<C<R>>(at).auth_timeout(HOUR).idle_timeout(HOUR).start().unwrap();
     let peer = script(move || RawPeer::accept(&listener)).soon::<R>().await;
     assert_eq!(client.told().await, Some(ClientEvent::Connected));
     C::<R>::reaches(CONNECTED).await;
@@ -120,7 +120,7 @@ pub async fn while_messages_wait_for_a_server_that_does_not_read<R: Runtime>() {
     // Nobody but the send time-out is to notice.
     let timeout = Duration::from_secs(2);
     let (client, peer) =
-        admitted::<C<R>, R>(|builder| builder.send_timeout(timeout).server_timeout(Duration::ZERO)).await;
+        admitted::<C<R>, R>(|builder| builder.send_timeout(timeout).idle_timeout(Duration::ZERO)).await;
     send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.try_send(message)).await;
     assert_eq!(C::<R>::alive(), CONNECTED);
     leaves_nothing(client).await;
@@ -130,7 +130,7 @@ pub async fn while_messages_wait_for_a_server_that_does_not_read<R: Runtime>() {
 pub async fn while_messages_wait_and_no_time_out_is_set<R: Runtime>() {
     counted!(C);
     let off = Duration::ZERO;
-    let options = |builder: ClientBuilder<_>| builder.send_timeout(off).server_timeout(off);
+    let options = |builder: ClientBuilder<_>| builder.send_timeout(off).idle_timeout(off);
     let (client, mut peer) = admitted::<C<R>, R>(options).await;
     send_until_stuck::<R>(16 << 10, A_WHILE, |message| client.try_send(message)).await;
     let leaving = leaves_nothing(client);

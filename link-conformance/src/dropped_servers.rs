@@ -92,7 +92,7 @@ pub async fn between_any_two_steps_of_its_life_with_a_handler<R: Runtime>() {
 fn guest<R: Runtime>(at: SocketAddr, authority: Option<&Authority>) {
     let mut builder = client_at::<R>(at).max_reconnect_attempts(0);
     if let Some(authority) = authority {
-        builder = builder.tls(true).ca(authority.ca());
+        builder = builder.tls(true).tls_ca(authority.ca());
     }
     let mut client = builder.start().unwrap();
     R::spawn(async move {
@@ -188,7 +188,7 @@ pub async fn with_authenticated_clients<R: Runtime>() {
 pub async fn with_a_client_that_never_reads<R: Runtime>() {
     counted!(C);
     // Nobody else is to notice.
-    let builder = server::<C<R>>().send_timeout(Duration::ZERO).client_timeout(Duration::ZERO);
+    let builder = server::<C<R>>().send_timeout(Duration::ZERO).idle_timeout(Duration::ZERO);
     let mut server = builder.bind().await.unwrap();
     let (_never_reads, peer) = logged_in(&mut server).await;
     send_until_stuck::<R>(16 << 10, A_WHILE, |message| peer.try_send(message)).await;

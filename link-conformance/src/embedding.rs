@@ -405,7 +405,7 @@ pub async fn a_connector_is_asked_each_time_and_its_stream_is_used<R: Runtime>()
 pub async fn tls_goes_over_a_connectors_stream_as_well<R: Runtime>() {
     let authority = Authority::new();
     let mut server = authority.server::<R>("127.0.0.1").bind().await.unwrap();
-    let secure = client(&server).tls(true).ca(authority.ca());
+    let secure = client(&server).tls(true).tls_ca(authority.ca());
     let (builder, _, written) = through(secure, proxy(1));
     let (mut client, peer) = meet(&mut server, builder).await;
     peer.try_send(numbered(1)).unwrap();

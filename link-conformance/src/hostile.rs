@@ -106,7 +106,7 @@ pub async fn odd_json_proves_nothing<R: Runtime>() {
 }
 
 pub async fn fragments_without_end_have_one<R: Runtime>() {
-    let builder = server::<R>().auth_timeout(SHORT).client_timeout(SHORT);
+    let builder = server::<R>().auth_timeout(SHORT).idle_timeout(SHORT);
     let mut echo = Echo::start(builder.heartbeat_interval(SHORT / 4)).await;
     let mut bystander = Bystander::of(&mut echo).await;
     let at = echo.handle.local_address().unwrap();

@@ -16,7 +16,7 @@ const SHORT: Duration = Duration::from_millis(250);
 
 pub async fn a_silent_client_is_told_408_in_quotes_and_dropped<R: Runtime>() {
     // Without heartbeats, so that the WebSocket layer of the silent one has nothing to answer.
-    let builder = server::<R>().client_timeout(SHORT).heartbeat_interval(Duration::ZERO);
+    let builder = server::<R>().idle_timeout(SHORT).heartbeat_interval(Duration::ZERO);
     let mut server = builder.bind().await.unwrap();
     let at = server.local_address().unwrap();
     let seen = script(move || RawPeer::login(at, &wallet()).until_the_end());
@@ -30,7 +30,7 @@ pub async fn a_silent_client_is_told_408_in_quotes_and_dropped<R: Runtime>() {
 }
 
 pub async fn a_client_that_answers_no_heartbeat_is_dropped<R: Runtime>() {
-    let builder = server::<R>().client_timeout(SHORT).heartbeat_interval(SHORT / 10);
+    let builder = server::<R>().idle_timeout(SHORT).heartbeat_interval(SHORT / 10);
     let mut server = builder.bind().await.unwrap();
     let at = server.local_address().unwrap();
     let seen = script(move || {
@@ -51,7 +51,7 @@ pub async fn a_client_that_answers_no_heartbeat_is_dropped<R: Runtime>() {
 
 pub async fn any_frame_is_a_sign_of_life<R: Runtime>() {
     let timeout = Duration::from_millis(800);
-    let builder = server::<R>().client_timeout(timeout).heartbeat_interval(Duration::ZERO);
+    let builder = server::<R>().idle_timeout(timeout).heartbeat_interval(Duration::ZERO);
     let mut echo = Echo::start(builder).await;
     let at = echo.handle.local_address().unwrap();
     let living = script(move || {
@@ -81,13 +81,13 @@ pub async fn any_frame_is_a_sign_of_life<R: Runtime>() {
     echo.handle.close().soon::<R>().await;
 }
 
-pub async fn a_zero_client_timeout_switches_the_guard_off<R: Runtime>() {
+pub async fn a_zero_idle_timeout_switches_the_servers_guard_off<R: Runtime>() {
     // An interval of an hour rounds the deadline up, beyond what a test watches.
     let hour = Duration::from_secs(3600);
     for (timeout, interval) in [(Duration::ZERO, Duration::ZERO), (SHORT / 5, hour)] {
         let builder = server::<R>()
-            .client_timeout(timeout)
-            .client_timeout_interval(interval)
+            .idle_timeout(timeout)
+            .idle_check_interval(interval)
             .heartbeat_interval(Duration::ZERO);
         let mut server = builder.bind().await.unwrap();
         let at = server.local_address().unwrap();
@@ -103,9 +103,9 @@ pub async fn a_zero_client_timeout_switches_the_guard_off<R: Runtime>() {
 
 pub async fn an_honest_client_outlives_the_timeout_by_its_heartbeats<R: Runtime>() {
     let timeout = Duration::from_millis(600);
-    let builder = server::<R>().client_timeout(timeout).heartbeat_interval(Duration::from_millis(30));
+    let builder = server::<R>().idle_timeout(timeout).heartbeat_interval(Duration::from_millis(30));
     let mut echo = Echo::start(builder).await;
-    let builder = client(&echo.handle).server_timeout(timeout).heartbeat_interval(Duration::from_millis(30));
+    let builder = client(&echo.handle).idle_timeout(timeout).heartbeat_interval(Duration::from_millis(30));
     let (mut client, _) = meet(&mut echo, builder).await;
     let mut beats = 0;
     while beats < 40 {
@@ -129,7 +129,7 @@ pub async fn a_client_notices_a_silent_server_and_dials_again<R: Runtime>() {
         (first, second)
     });
     let mut client = client_at::<R>(at)
-        .server_timeout(SHORT)
+        .idle_timeout(SHORT)
         .heartbeat_interval(SHORT / 10)
         .connect()
         .soon::<R>()
@@ -144,9 +144,9 @@ pub async fn a_client_notices_a_silent_server_and_dials_again<R: Runtime>() {
     drop(peers);
 }
 
-pub async fn a_zero_server_timeout_switches_the_guard_off<R: Runtime>() {
+pub async fn a_zero_idle_timeout_switches_the_clients_guard_off<R: Runtime>() {
     let (listener, at) = raw::listen();
-    let builder = client_at::<R>(at).server_timeout(Duration::ZERO).heartbeat_interval(Duration::ZERO);
+    let builder = client_at::<R>(at).idle_timeout(Duration::ZERO).heartbeat_interval(Duration::ZERO);
     let silent = script(move || RawPeer::admit(&listener, &wallet()));
     let (silent, client) = join(silent, builder.connect()).soon::<R>().await;
     let mut client = client.unwrap();

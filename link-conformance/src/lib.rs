@@ -71,6 +71,7 @@ macro_rules! conformance {
                 a_thousand_clients_at_once;
             binding:
                 the_defaults_are_every_address_and_port_3793
+                a_host_and_a_port_win_over_a_url_whatever_comes_first
                 a_server_listens_where_it_is_told_to
                 port_zero_is_any_free_one
                 a_client_dials_localhost_by_name
@@ -84,6 +85,7 @@ macro_rules! conformance {
             admission:
                 a_whitelist_lets_in_whom_it_names_and_refuses_others_with_403
                 an_empty_whitelist_lets_nobody_in
+                a_whitelist_can_be_changed_while_the_server_runs
                 the_programs_check_may_allow_deny_and_attach_data
                 a_check_may_be_a_bool
                 a_check_that_panics_refuses_its_client_and_harms_nobody_else
@@ -181,10 +183,10 @@ macro_rules! conformance {
                 a_silent_client_is_told_408_in_quotes_and_dropped
                 a_client_that_answers_no_heartbeat_is_dropped
                 any_frame_is_a_sign_of_life
-                a_zero_client_timeout_switches_the_guard_off
+                a_zero_idle_timeout_switches_the_servers_guard_off
                 an_honest_client_outlives_the_timeout_by_its_heartbeats
                 a_client_notices_a_silent_server_and_dials_again
-                a_zero_server_timeout_switches_the_guard_off;
+                a_zero_idle_timeout_switches_the_clients_guard_off;
             sessions:
                 a_handler_for_each_client_echoes
                 the_end_of_a_handler_closes_its_connection_once_everything_is_out

@@ -23,7 +23,7 @@ const STUCK: Duration = Duration::from_millis(1300);
 
 pub async fn a_full_queue_is_an_error_until_the_client_reads<R: Runtime>() {
     // Without any timer: nothing but the room itself wakes who waits for it.
-    let builder = server::<R>().max_send_queue(BOUND).client_timeout(LONG).auth_timeout(LONG);
+    let builder = server::<R>().max_send_queue(BOUND).idle_timeout(LONG).auth_timeout(LONG);
     let builder = builder.heartbeat_interval(Duration::ZERO);
     let mut server = builder.bind().await.unwrap();
     let at = server.local_address().unwrap();
@@ -84,7 +84,7 @@ pub async fn sending_waits_for_room_and_loses_nothing<R: Runtime>() {
 }
 
 pub async fn whoever_waits_for_room_hears_of_the_end<R: Runtime>() {
-    let builder = server::<R>().max_send_queue(BOUND).client_timeout(LONG).send_timeout(LONG);
+    let builder = server::<R>().max_send_queue(BOUND).idle_timeout(LONG).send_timeout(LONG);
     let mut server = builder.bind().await.unwrap();
     let at = server.local_address().unwrap();
     let login = script(move || RawPeer::login(at, &wallet()));
@@ -103,7 +103,7 @@ pub async fn whoever_waits_for_room_hears_of_the_end<R: Runtime>() {
 
 pub async fn a_clients_full_queue_is_an_error_until_the_server_reads<R: Runtime>() {
     let (listener, at) = raw::listen();
-    let builder = client_at::<R>(at).max_send_queue(BOUND).server_timeout(LONG);
+    let builder = client_at::<R>(at).max_send_queue(BOUND).idle_timeout(LONG);
     let connecting = builder.auth_timeout(LONG).heartbeat_interval(Duration::ZERO).connect();
     let admit = script(move || RawPeer::admit(&listener, &wallet()).0);
     let (mut reader, client) = join(admit, connecting).soon::<R>().await;
@@ -157,7 +157,7 @@ pub async fn a_broadcast_reaches_everybody<R: Runtime>() {
 
 pub async fn a_broadcast_drops_who_never_reads_and_delays_nobody_else<R: Runtime>() {
     const MANY: usize = 2000;
-    let mut echo = Echo::start(server::<R>().max_send_queue(BOUND).client_timeout(LONG)).await;
+    let mut echo = Echo::start(server::<R>().max_send_queue(BOUND).idle_timeout(LONG)).await;
     let builder = client(&echo.handle);
     let (mut honest, _) = meet(&mut echo, builder).await;
     let at = echo.handle.local_address().unwrap();
@@ -217,9 +217,9 @@ pub async fn who_takes_nothing_for_as_long_as_the_send_timeout_is_dropped_howeve
 }
 
 pub async fn a_slow_program_stops_the_reads_and_loses_nothing<R: Runtime>() {
-    let builder = server::<R>().event_capacity(4).client_timeout(SHORT).heartbeat_interval(SHORT / 5);
+    let builder = server::<R>().event_capacity(4).idle_timeout(SHORT).heartbeat_interval(SHORT / 5);
     let mut server = builder.bind().await.unwrap();
-    let builder = client(&server).max_send_queue(BOUND).server_timeout(LONG).heartbeat_interval(SHORT / 5);
+    let builder = client(&server).max_send_queue(BOUND).idle_timeout(LONG).heartbeat_interval(SHORT / 5);
     let (client, peer) = meet(&mut server, builder).await;
 
     // The program takes no events: what it does not take stays with the client.
@@ -241,9 +241,9 @@ pub async fn a_slow_program_stops_the_reads_and_loses_nothing<R: Runtime>() {
 }
 
 pub async fn a_slow_clients_program_stops_the_reads_and_loses_nothing<R: Runtime>() {
-    let builder = server::<R>().max_send_queue(BOUND).client_timeout(LONG).heartbeat_interval(SHORT / 5);
+    let builder = server::<R>().max_send_queue(BOUND).idle_timeout(LONG).heartbeat_interval(SHORT / 5);
     let mut server = builder.bind().await.unwrap();
-    let builder = client(&server).event_capacity(4).server_timeout(SHORT).heartbeat_interval(SHORT / 5);
+    let builder = client(&server).event_capacity(4).idle_timeout(SHORT).heartbeat_interval(SHORT / 5);
     let (mut client, peer) = meet(&mut server, builder).await;
     let sent = send_until_stuck::<R>(PIECE, STUCK, |message| peer.try_send(message)).await;
     assert!(client.is_authenticated());
@@ -258,8 +258,8 @@ pub async fn a_slow_clients_program_stops_the_reads_and_loses_nothing<R: Runtime
 
 pub async fn long_messages_wait_in_bytes_not_only_in_number<R: Runtime>() {
     // A thousand events have room by default. Of a thousand long ones, only the first few are read.
-    let mut server = server::<R>().client_timeout(LONG).bind().await.unwrap();
-    let builder = client(&server).max_send_queue(BOUND).server_timeout(LONG);
+    let mut server = server::<R>().idle_timeout(LONG).bind().await.unwrap();
+    let builder = client(&server).max_send_queue(BOUND).idle_timeout(LONG);
     let (client, _) = meet(&mut server, builder).await;
     let sent = send_until_stuck::<R>(8 * PIECE, A_WHILE, |message| client.try_send(message)).await;
     for number in 0..sent {
@@ -269,9 +269,9 @@ pub async fn long_messages_wait_in_bytes_not_only_in_number<R: Runtime>() {
     server.close().soon::<R>().await;
 
     // The same for a client, and for a session.
-    let server = self::server::<R>().max_send_queue(BOUND).client_timeout(LONG).bind().await.unwrap();
+    let server = self::server::<R>().max_send_queue(BOUND).idle_timeout(LONG).bind().await.unwrap();
     let mut lobby = Lobby::new(server);
-    let builder = self::client(&lobby.handle).max_send_queue(BOUND).server_timeout(LONG);
+    let builder = self::client(&lobby.handle).max_send_queue(BOUND).idle_timeout(LONG);
     let (mut client, mut session) = lobby.meet(builder).await;
     let sent = send_until_stuck::<R>(8 * PIECE, A_WHILE, |message| client.try_send(message)).await;
     let back = send_until_stuck::<R>(8 * PIECE, A_WHILE, |message| session.try_send(message)).await;
@@ -288,8 +288,8 @@ pub async fn long_messages_wait_in_bytes_not_only_in_number<R: Runtime>() {
 
 pub async fn a_slow_program_still_sends<R: Runtime>() {
     // It takes no events, yet what it sends goes out: the two directions do not wait for each other.
-    let mut server = server::<R>().event_capacity(1).client_timeout(LONG).bind().await.unwrap();
-    let builder = client(&server).max_send_queue(BOUND).server_timeout(LONG);
+    let mut server = server::<R>().event_capacity(1).idle_timeout(LONG).bind().await.unwrap();
+    let builder = client(&server).max_send_queue(BOUND).idle_timeout(LONG);
     let (mut client, peer) = meet(&mut server, builder).await;
     send_until_stuck::<R>(PIECE, A_WHILE, |message| client.try_send(message)).await;
     for number in 0..100 {

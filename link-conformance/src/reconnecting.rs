@@ -209,7 +209,7 @@ pub async fn what_never_left_is_handed_back<R: Runtime>() {
     let (listener, at) = raw::listen();
     let admit = script(move || RawPeer::admit(&listener, &wallet()).0);
     let connecting = client_at::<R>(at)
-        .server_timeout(PATIENCE * 2)
+        .idle_timeout(PATIENCE * 2)
         .max_reconnect_attempts(0)
         .max_send_queue(1 << 20)
         .connect();
@@ -245,7 +245,7 @@ pub async fn a_cut_hands_the_waiting_messages_back_in_order<R: Runtime>() {
     let (listener, at) = raw::listen();
     let admit = script(move || RawPeer::admit(&listener, &wallet()).0);
     let connecting = client_at::<R>(at)
-        .server_timeout(PATIENCE * 2)
+        .idle_timeout(PATIENCE * 2)
         .max_reconnect_attempts(0)
         .max_send_queue(1 << 20)
         .connect();
@@ -327,7 +327,7 @@ pub async fn a_message_arrives_or_comes_back_unless_it_was_begun<R: Runtime>() {
         let broken = Arc::new(AtomicBool::new(false));
         let (left, cut) = (room.clone(), broken.clone());
         let connecting = client_at::<R>(at)
-            .server_timeout(PATIENCE * 2)
+            .idle_timeout(PATIENCE * 2)
             .send_timeout(A_WHILE)
             .max_reconnect_attempts(0)
             .max_send_queue(4 << 20)
@@ -384,7 +384,7 @@ pub async fn a_cut_while_the_program_is_behind_loses_none_of_the_waiting_message
         }
         peer
     });
-    let builder = client_at::<R>(at).server_timeout(PATIENCE * 2).max_reconnect_attempts(0);
+    let builder = client_at::<R>(at).idle_timeout(PATIENCE * 2).max_reconnect_attempts(0);
     let connecting = builder.event_capacity(1).max_send_queue(1 << 20).connect();
     let (never_read, client) = join(admit, connecting).soon::<R>().await;
     let mut client = client.unwrap();

@@ -181,9 +181,9 @@ pub async fn dropping_a_session_whose_client_is_stuck_ends_it_as_well<R: Runtime
 
 pub async fn a_slow_session_stalls_nobody_else<R: Runtime>() {
     let short = Duration::from_secs(1);
-    let builder = server::<R>().client_timeout(short).heartbeat_interval(short / 5);
+    let builder = server::<R>().idle_timeout(short).heartbeat_interval(short / 5);
     let mut lobby = Lobby::new(builder.bind().await.unwrap());
-    let builder = client(&lobby.handle).max_send_queue(256 << 10).server_timeout(PATIENCE * 2);
+    let builder = client(&lobby.handle).max_send_queue(256 << 10).idle_timeout(PATIENCE * 2);
     let (slow_client, mut slow) = lobby.meet(builder).await;
     let builder = client(&lobby.handle);
     let (mut quick_client, mut quick) = lobby.meet(builder).await;

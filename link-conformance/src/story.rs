@@ -214,9 +214,9 @@ pub async fn a_thousand_clients_at_once<R: Runtime>() {
     // Both ends of each line are in this process; and other tests have theirs.
     let files = rlimit::increase_nofile_limit(4 * CLIENTS as u64).unwrap();
     assert!(files >= 3 * CLIENTS as u64, "the system allows {files} open files only; see `ulimit -Hn`");
-    let echo = Echo::start(server::<R>().auth_timeout(PATIENCE).client_timeout(PATIENCE)).await;
+    let echo = Echo::start(server::<R>().auth_timeout(PATIENCE).idle_timeout(PATIENCE)).await;
     let connecting =
-        (0..CLIENTS).map(|_| client(&echo.handle).auth_timeout(PATIENCE).server_timeout(PATIENCE).connect());
+        (0..CLIENTS).map(|_| client(&echo.handle).auth_timeout(PATIENCE).idle_timeout(PATIENCE).connect());
     let mut clients: Vec<_> =
         join_all(connecting).soon::<R>().await.into_iter().map(|client| client.unwrap()).collect();
     assert_eq!(echo.handle.clients().len(), CLIENTS);

@@ -46,7 +46,7 @@ impl Authority {
 
     pub(crate) fn server<R: Runtime>(&self, name: &str) -> ServerBuilder<R> {
         let (cert, key) = self.issue(name, |_| {});
-        server().cert(cert).key(key)
+        server().tls_cert(cert).tls_key(key)
     }
 }
 
@@ -71,7 +71,7 @@ pub async fn a_client_that_trusts_the_certificate_talks_over_tls<R: Runtime>() {
     let authority = Authority::new();
     let mut server = authority.server::<R>("127.0.0.1").bind().await.unwrap();
     assert!(server.url().unwrap().starts_with("wss://127.0.0.1:"));
-    let builder = client_of(&server).ca(authority.ca());
+    let builder = client_of(&server).tls_ca(authority.ca());
     let (mut client, peer) = meet(&mut server, builder).await;
     let long = "x".repeat(900 << 10);
     client.try_send(json!({ "type": "long", "text": long })).unwrap();
@@ -98,7 +98,7 @@ pub async fn a_url_may_say_wss_and_name_the_host<R: Runtime>() {
     let authority = Authority::new();
     let mut server = authority.server::<R>("localhost").bind().await.unwrap();
     let url = format!("wss://localhost:{}", server.local_address().unwrap().port());
-    let builder = link_driver::Client::builder().url(&url).ca(authority.ca());
+    let builder = link_driver::Client::builder().url(&url).tls_ca(authority.ca());
     let (client, _) = meet(&mut server, builder).await;
     client.close().soon::<R>().await;
     server.close().soon::<R>().await;
@@ -118,7 +118,7 @@ pub async fn a_configuration_of_ones_own_wins<R: Runtime>() {
             pem::PemObject::from_pem_file(key).unwrap(),
         )
         .unwrap();
-    let mut server = server::<R>().cert("/nowhere").tls_config(Arc::new(own)).bind().await.unwrap();
+    let mut server = server::<R>().tls_cert("/nowhere").tls_config(Arc::new(own)).bind().await.unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(pem::PemObject::from_pem_file(authority.ca()).unwrap()).unwrap();
     let own = ClientConfig::builder_with_provider(provider)
@@ -140,21 +140,21 @@ pub async fn a_certificate_or_key_that_cannot_be_used_is_named<R: Runtime>() {
     fs::write(&rubbish, "no certificate").unwrap();
     let nowhere = authority.folder.path().join("nowhere.pem");
     for (builder, said) in [
-        (server::<R>().cert(&cert), "only one of them was given"),
-        (server().key(&key), "only one of them was given"),
-        (server().cert(&nowhere).key(&key), "nowhere.pem"),
-        (server().cert(&cert).key(&nowhere), "nowhere.pem"),
-        (server().cert(&rubbish).key(&key), "holds no certificate"),
-        (server().cert(&cert).key(&rubbish), "holds no private key"),
-        (server().cert(&key).key(&key), "holds no certificate"),
-        (server().cert(&cert).key(&other_key), "does not belong to the certificate"),
+        (server::<R>().tls_cert(&cert), "only one of them was given"),
+        (server().tls_key(&key), "only one of them was given"),
+        (server().tls_cert(&nowhere).tls_key(&key), "nowhere.pem"),
+        (server().tls_cert(&cert).tls_key(&nowhere), "nowhere.pem"),
+        (server().tls_cert(&rubbish).tls_key(&key), "holds no certificate"),
+        (server().tls_cert(&cert).tls_key(&rubbish), "holds no private key"),
+        (server().tls_cert(&key).tls_key(&key), "holds no certificate"),
+        (server().tls_cert(&cert).tls_key(&other_key), "does not belong to the certificate"),
     ] {
         match builder.bind().await {
             Err(BindError::Tls(error)) => assert!(error.to_string().contains(said), "{error}"),
             other => panic!("{said}: {other:?}"),
         }
     }
-    match client_at::<R>(([127, 0, 0, 1], 1).into()).tls(true).ca(&nowhere).start() {
+    match client_at::<R>(([127, 0, 0, 1], 1).into()).tls(true).tls_ca(&nowhere).start() {
         Err(ConnectError::Tls(TlsError::File { path, .. })) => assert_eq!(path, nowhere),
         other => panic!("{other:?}"),
     }
@@ -174,10 +174,10 @@ pub async fn an_expired_a_foreign_and_a_strangers_certificate_are_told_apart<R: 
                 params.not_after = date_time_ymd(2002, 1, 1);
             }
         });
-        let mut server = server::<R>().cert(cert).key(key).bind().await.unwrap();
+        let mut server = server::<R>().tls_cert(cert).tls_key(key).bind().await.unwrap();
         let mut builder = client_of(&server);
         if let Some(trusted) = trusted {
-            builder = builder.ca(trusted.ca());
+            builder = builder.tls_ca(trusted.ca());
         }
         let rejected = server.hears(|event| match event {
             ServerEvent::Rejected(rejected) => Some(rejected.reason),
@@ -218,7 +218,7 @@ pub async fn plain_text_on_a_tls_port_and_tls_on_a_plain_one_are_told_apart<R: R
     assert!(said.contains("without an answer; if it speaks TLS, use `wss://`"), "{said}");
 
     let mut plain = server::<R>().bind().await.unwrap();
-    let tls_client = client_of(&plain).ca(authority.ca());
+    let tls_client = client_of(&plain).tls_ca(authority.ca());
     let rejected = plain.hears(|event| match event {
         ServerEvent::Rejected(rejected) => Some(rejected.reason),
         _ => None,
@@ -245,7 +245,7 @@ pub async fn who_is_turned_away_from_a_tls_port_is_not_told_to_do_without_tls<R:
     });
     let ((stranger, answer), ()) = futures_util::future::join(stranger, turned_away).soon::<R>().await;
     assert_eq!(answer, b"", "nothing in plain text");
-    let said = complaint(client_of(&server).ca(authority.ca())).await;
+    let said = complaint(client_of(&server).tls_ca(authority.ca())).await;
     assert!(!said.contains("ws://"), "{said}");
     drop(stranger);
     server.close().soon::<R>().await;

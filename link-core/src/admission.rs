@@ -137,6 +137,11 @@ impl Admission {
         Ok(())
     }
 
+    /// Changes the whitelist; `None` is anybody. Who is connected stays, listed or not.
+    pub fn set_whitelist(&mut self, whitelist: Option<BTreeSet<Address>>) {
+        self.config.whitelist = whitelist;
+    }
+
     /// Judges a proved address before the application is asked: is it on the whitelist, and was the proof used
     /// before? From here on it is used up, whatever the application says. (Proofs of addresses that are not
     /// on the whitelist are not remembered, so that strangers cannot fill the memory.)

@@ -25,6 +25,7 @@ mod framed;
 mod line;
 pub mod manual;
 mod maybe_tls;
+mod options;
 mod outbox;
 mod runtime;
 mod server;

@@ -35,7 +35,9 @@ pub(crate) struct ClientTls {
 #[non_exhaustive]
 pub enum TlsError {
     /// There is a key without a certificate, or a certificate without a key.
-    #[error("TLS needs both a certificate (`cert`) and its key (`key`), and only one of them was given")]
+    #[error(
+        "TLS needs both a certificate (`tls_cert`) and its key (`tls_key`), and only one of them was given"
+    )]
     Half,
     /// A file cannot be read.
     #[error("cannot read {}: {reason}", .path.display())]

@@ -40,7 +40,7 @@ impl Honest {
         let shared = Arc::new(Shared::default());
         let mut builder = Client::builder().host(at.ip().to_string()).port(at.port());
         if let Some(ca) = ca {
-            builder = builder.tls(true).ca(ca);
+            builder = builder.tls(true).tls_ca(ca);
         }
         let thread = thread::spawn({
             let shared = shared.clone();

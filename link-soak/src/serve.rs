@@ -139,12 +139,12 @@ async fn serve<R: Runtime>(options: Options) -> io::Result<()> {
         .port(0)
         .auth_timeout(options.auth_timeout)
         .auth_check_interval(Duration::ZERO)
-        .client_timeout(options.client_timeout)
-        .client_timeout_interval(Duration::ZERO)
+        .idle_timeout(options.client_timeout)
+        .idle_check_interval(Duration::ZERO)
         .send_timeout(options.send_timeout)
         .heartbeat_interval(options.heartbeat_interval);
     if let (Some(cert), Some(key)) = (options.tls_cert, options.tls_key) {
-        builder = builder.cert(cert).key(key);
+        builder = builder.tls_cert(cert).tls_key(key);
     }
     let mut server = builder.bind().await.map_err(io::Error::other)?;
     say(&Listening { at: server.local_address().map_err(io::Error::other)? })?;

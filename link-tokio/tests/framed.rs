@@ -159,7 +159,7 @@ async fn a_stranger_has_4_kib_also_where_the_websocket_itself_allows_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_takes_nothing_is_given_up() {
-    let mut server = Server::builder().client_timeout(Duration::ZERO).start().unwrap();
+    let mut server = Server::builder().idle_timeout(Duration::ZERO).start().unwrap();
     let connecting = client(&server, 1 << 10);
     let mut client = None;
     let (reason, ()) = tokio::join!(
@@ -205,12 +205,12 @@ async fn pass_on(
 async fn a_line_that_moves_is_not_given_up_however_long_it_takes_for_what_it_has_to_carry() {
     // 250 KiB, for which it takes most of an hour, with a ping and a `heartbeat` each second.
     const MESSAGES: usize = 250;
-    let builder = Server::builder().client_timeout(Duration::ZERO).max_message_size(10 << 10);
+    let builder = Server::builder().idle_timeout(Duration::ZERO).max_message_size(10 << 10);
     let mut server = builder.start().unwrap();
     let (handle, slow) = (Arc::new(server.handle()), Arc::new(AtomicBool::new(false)));
     let line_is_slow = slow.clone();
     let connecting = Client::builder()
-        .server_timeout(Duration::ZERO)
+        .idle_timeout(Duration::ZERO)
         .max_reconnect_attempts(0)
         .websocket_connector(move |_| {
             let (handle, slow) = (handle.clone(), slow.clone());

@@ -245,9 +245,9 @@ async fn a_peer_that_is_stuck_can_be_closed_though_no_send_timeout_is_set() {
     let stuck = Arc::new(AtomicBool::new(false));
     let server = Server::builder()
         .send_timeout(Duration::ZERO)
-        .client_timeout(Duration::ZERO)
+        .idle_timeout(Duration::ZERO)
         .heartbeat_interval(Duration::ZERO);
-    let client = Client::builder().server_timeout(Duration::ZERO).heartbeat_interval(Duration::ZERO);
+    let client = Client::builder().idle_timeout(Duration::ZERO).heartbeat_interval(Duration::ZERO);
     let (_client, mut server, peer) = meet(server, client, Pace::Fast, Pace::Until(stuck.clone())).await;
     stuck.store(true, Ordering::Relaxed);
     for number in 0..100 {
@@ -347,7 +347,7 @@ async fn who_comes_back_is_let_in_at_once_though_the_old_line_is_stuck_and_its_h
         let beat = Duration::from_secs(20);
         let server = Server::<InMemory>::builder()
             .heartbeat_interval(beat)
-            .client_timeout(3 * beat)
+            .idle_timeout(3 * beat)
             .listen(listener)
             .unwrap();
         let handle = server.handle();
@@ -395,8 +395,8 @@ async fn a_closed_server_waits_for_a_dripping_client_ten_seconds_and_tells_its_e
     let drips = Arc::new(AtomicBool::new(false));
     let pace = Pace::DripsAfter(drips.clone());
     let (client, mut server, peer) = meet(
-        Server::builder().client_timeout(Duration::ZERO),
-        Client::builder().server_timeout(Duration::ZERO),
+        Server::builder().idle_timeout(Duration::ZERO),
+        Client::builder().idle_timeout(Duration::ZERO),
         Pace::Fast,
         pace,
     )
@@ -426,7 +426,7 @@ async fn a_closed_server_waits_for_a_dripping_client_ten_seconds_and_tells_its_e
 async fn the_future_of_a_server_that_serves_ends_though_a_client_drips() {
     let drips = Arc::new(AtomicBool::new(false));
     let (accept, listener) = mpsc::unbounded_channel();
-    let server = Server::<InMemory>::builder().client_timeout(Duration::ZERO).listen(listener).unwrap();
+    let server = Server::<InMemory>::builder().idle_timeout(Duration::ZERO).listen(listener).unwrap();
     let (handle, pace) = (server.handle(), Pace::DripsAfter(drips.clone()));
     let (ended, mut end) = mpsc::unbounded_channel();
     let serving = server.serve(move |mut session| {
@@ -439,7 +439,7 @@ async fn the_future_of_a_server_that_serves_ends_though_a_client_drips() {
         }
     });
     let client =
-        over_a_line(Client::<InMemory>::builder().server_timeout(Duration::ZERO), accept, Pace::Fast, pace)
+        over_a_line(Client::<InMemory>::builder().idle_timeout(Duration::ZERO), accept, Pace::Fast, pace)
             .start()
             .unwrap();
     sleep(Duration::from_secs(1)).await;
@@ -494,7 +494,7 @@ async fn a_session_in_another_task_hears_of_the_end_however_much_it_has_not_read
 #[tokio::test(start_paused = true)]
 async fn what_a_handler_has_not_taken_is_bounded_by_a_mebibyte_and_one_message_wherever_it_waits() {
     let (accept, listener) = mpsc::unbounded_channel();
-    let server = Server::<InMemory>::builder().client_timeout(Duration::ZERO).listen(listener).unwrap();
+    let server = Server::<InMemory>::builder().idle_timeout(Duration::ZERO).listen(listener).unwrap();
     let handle = server.handle();
     let (takes, taking) = mpsc::unbounded_channel::<()>();
     let taking = Arc::new(tokio::sync::Mutex::new(taking));

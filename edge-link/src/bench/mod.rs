@@ -130,13 +130,13 @@ impl Bench {
             .url(&self.url)
             .wallet(new_wallet().map_err(Failure::failed)?)
             .max_reconnect_attempts(0)
-            .server_timeout(self.timeout.max(Duration::from_secs(5)))
+            .idle_timeout(self.timeout.max(Duration::from_secs(5)))
             .max_message_size(size.max(1 << 20))
             .max_send_queue(depth.saturating_mul(size.saturating_add(OVERHEAD)).max(1 << 20))
             // A turn's worth: its places are allocated at once, in each of thousands of clients.
             .event_capacity(depth.clamp(16, 128));
         if let Some(ca) = &self.ca {
-            builder = builder.ca(ca);
+            builder = builder.tls_ca(ca);
         }
         Ok(builder)
     }

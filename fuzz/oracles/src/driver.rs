@@ -262,7 +262,7 @@ impl ServerSetting {
             .wallet(WALLETS[0].clone())
             .auth_timeout(if self.proofs_hold { ALL_TIMES } else { millis(5_000) })
             .heartbeat_interval(millis(if self.heartbeats { 1_000 } else { 0 }))
-            .client_timeout(millis(if self.idle { 5_000 } else { 0 }))
+            .idle_timeout(millis(if self.idle { 5_000 } else { 0 }))
             .replace_existing(self.replace_existing)
             .event_capacity(usize::from(self.event_capacity))
             .max_send_queue(usize::from(self.max_send_queue))
@@ -641,7 +641,7 @@ fn hostile_server(setting: &ClientSetting, input: &mut Unstructured<'_>) {
         .wallet(WALLETS[1].clone())
         .auth_timeout(if setting.proofs_hold { ALL_TIMES } else { millis(5_000) })
         .heartbeat_interval(millis(if setting.heartbeats { 1_000 } else { 0 }))
-        .server_timeout(millis(if setting.idle { 5_000 } else { 0 }))
+        .idle_timeout(millis(if setting.idle { 5_000 } else { 0 }))
         .max_reconnect_attempts(attempts)
         // Without a delay there is nothing to draw.
         .reconnect_delay(Duration::ZERO)

@@ -104,7 +104,7 @@ pub(crate) fn server<R: Runtime>() -> ServerBuilder<R> {
         .host(Ipv4Addr::LOCALHOST)
         .port(0)
         .auth_check_interval(Duration::ZERO)
-        .client_timeout_interval(Duration::ZERO)
+        .idle_check_interval(Duration::ZERO)
 }
 
 /// A server, or a handle of it.

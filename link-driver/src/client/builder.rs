@@ -10,10 +10,7 @@ use std::{
 use futures_channel::oneshot;
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::FutureExt;
-use link_core::{
-    Address, Config, DEFAULT_AUTH_TIMEOUT, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT, InvalidPrivateKey,
-    PrivateKey, Reconnect, ReconnectPolicy, Wallet,
-};
+use link_core::{Address, Config, InvalidPrivateKey, Reconnect, ReconnectPolicy, Wallet};
 use link_websocket::http::{HeaderMap, HeaderName, HeaderValue, header::HOST};
 use tracing::{Instrument, info_span};
 
@@ -23,11 +20,12 @@ use super::{
     run::{Run, Welcome},
 };
 use crate::{
-    event_queue::{self, DEFAULT_EVENT_CAPACITY},
+    event_queue,
     maybe_tls::ByteStream,
+    options::Options,
     runtime::Runtime,
     transport::Transport,
-    wallet::{Identity, IdentityError, NoRandomness, seed},
+    wallet::{IdentityError, NoRandomness, seed},
 };
 
 /// Headers by which a WebSocket comes to be, and those of a body, which its request has not. (A client of Link asks for no extension and no subprotocol.)
@@ -47,26 +45,22 @@ const OWN_HEADERS: [&str; 8] = [
 /// A zero time-out or interval switches that guard off.
 #[must_use = "a builder does nothing until `connect` or `start`"]
 pub struct ClientBuilder<R> {
-    target: Target,
-    /// What was wrong with the last URL, reported when the client starts.
-    bad_url: Option<DialError>,
+    /// What the last URL says, or what is wrong with it.
+    url: Option<Result<Target, DialError>>,
+    host: Option<String>,
+    port: Option<u16>,
+    tls_on: Option<bool>,
     headers: HeaderMap,
     /// What was wrong with a header, likewise.
     bad_header: Option<ConnectError>,
     connector: Option<Connector>,
     #[cfg(feature = "tls")]
     tls: crate::tls::ClientTls,
-    identity: Identity,
-    auth_timeout: Duration,
+    options: Options,
     connect_timeout: Duration,
-    heartbeat_interval: Duration,
-    server_timeout: Duration,
     expected_servers: Vec<Address>,
-    max_message_size: usize,
-    max_send_queue: usize,
-    send_timeout: Duration,
-    event_capacity: usize,
     reconnect: ReconnectPolicy,
+    max_reconnect_delay: Option<Duration>,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -115,47 +109,43 @@ impl From<IdentityError> for ConnectError {
 impl<R: Runtime> ClientBuilder<R> {
     pub(super) fn new() -> Self {
         Self {
-            target: Target::default(),
-            bad_url: None,
+            url: None,
+            host: None,
+            port: None,
+            tls_on: None,
             headers: HeaderMap::new(),
             bad_header: None,
             connector: None,
             #[cfg(feature = "tls")]
             tls: crate::tls::ClientTls::default(),
-            identity: Identity::default(),
-            auth_timeout: DEFAULT_AUTH_TIMEOUT,
+            options: Options::default(),
             connect_timeout: Duration::from_secs(10),
-            heartbeat_interval: Duration::from_secs(1),
-            server_timeout: Duration::from_secs(5),
             expected_servers: Vec::new(),
-            max_message_size: link_core::DEFAULT_MAX_MESSAGE_SIZE,
-            max_send_queue: DEFAULT_MAX_SEND_QUEUE,
-            send_timeout: DEFAULT_SEND_TIMEOUT,
-            event_capacity: DEFAULT_EVENT_CAPACITY,
             reconnect: ReconnectPolicy::default(),
+            max_reconnect_delay: None,
             runtime: PhantomData,
         }
     }
 
-    /// The server's host name or IP address: `localhost`.
+    /// The server's host name or IP address: that of the [`url`](Self::url), or `localhost`.
     pub fn host(mut self, host: impl Into<String>) -> Self {
-        self.target.host = host.into();
+        self.host = Some(host.into());
         self
     }
 
-    /// The server's port: 3793.
+    /// The server's port: that of the [`url`](Self::url), or 3793.
     pub fn port(mut self, port: u16) -> Self {
-        self.target.port = port;
+        self.port = Some(port);
         self
     }
 
-    /// The server's host, port and path in one, such as `ws://example.org:3793/link`: `ws://localhost:3793/`. A
-    /// bad one is reported by [`connect`](Self::connect) and [`start`](Self::start).
+    /// The server's host, port and path in one, such as `wss://example.org:443/link?room=1`: `ws://localhost:3793/`. Without a
+    /// port it is 3793, the port of Link, for `wss://` as well: write `:443` where a web server stands in front. A bad URL is
+    /// reported by [`connect`](Self::connect) and [`start`](Self::start).
+    ///
+    /// [`host`](Self::host), [`port`](Self::port) and [`tls`](Self::tls) win over what it says, whatever comes first.
     pub fn url(mut self, url: &str) -> Self {
-        match Target::from_url(url) {
-            Ok(target) => (self.target, self.bad_url) = (target, None),
-            Err(error) => self.bad_url = Some(error),
-        }
+        self.url = Some(Target::from_url(url));
         self
     }
 
@@ -228,18 +218,18 @@ impl<R: Runtime> ClientBuilder<R> {
         self
     }
 
-    /// Whether to speak TLS (`wss://`): false. The server's certificate must be for its host, and issued by somebody
-    /// whom browsers trust, unless [`ca`](Self::ca) or [`tls_config`](Self::tls_config) says otherwise.
+    /// Whether to speak TLS: if the [`url`](Self::url) says `wss://`. The server's certificate must be for its host, and issued by somebody
+    /// whom browsers trust, unless [`tls_ca`](Self::tls_ca) or [`tls_config`](Self::tls_config) says otherwise.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: bool) -> Self {
-        self.target.tls = tls;
+        self.tls_on = Some(tls);
         self
     }
 
     /// A file in PEM with the certificates of those who may have issued the server's, in place of those whom browsers
     /// trust: none. It does not turn TLS on.
     #[cfg(feature = "tls")]
-    pub fn ca(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+    pub fn tls_ca(mut self, path: impl Into<std::path::PathBuf>) -> Self {
         self.tls.ca = Some(path.into());
         self
     }
@@ -253,14 +243,14 @@ impl<R: Runtime> ClientBuilder<R> {
 
     /// The wallet of the client: a fresh one.
     pub fn wallet(mut self, wallet: Wallet) -> Self {
-        self.identity.wallet = Some(wallet);
+        self.options.set_wallet(wallet);
         self
     }
 
     /// The private key of the client in hex, which wins over [`wallet`](Self::wallet): none. A bad one is
     /// reported by [`connect`](Self::connect) and [`start`](Self::start).
     pub fn private_key(mut self, hex: &str) -> Self {
-        self.identity.private_key = Some(PrivateKey::from_hex(hex));
+        self.options.set_private_key(hex);
         self
     }
 
@@ -273,7 +263,7 @@ impl<R: Runtime> ClientBuilder<R> {
     /// How long the server may take to prove its address, and how far the time it signed may be from this
     /// machine's: 5 s. Zero takes the deadline away, and leaves the window at 5 s.
     pub fn auth_timeout(mut self, timeout: Duration) -> Self {
-        self.auth_timeout = timeout;
+        self.options.auth_timeout = timeout;
         self
     }
 
@@ -285,13 +275,13 @@ impl<R: Runtime> ClientBuilder<R> {
 
     /// How often the server is pinged, to measure the round trip and to notice that it is gone: 1 s.
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
-        self.heartbeat_interval = interval;
+        self.options.heartbeat_interval = interval;
         self
     }
 
     /// How long the server may be silent before it counts as gone: 5 s.
-    pub fn server_timeout(mut self, timeout: Duration) -> Self {
-        self.server_timeout = timeout;
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.options.idle_timeout = timeout;
         self
     }
 
@@ -306,13 +296,12 @@ impl<R: Runtime> ClientBuilder<R> {
     /// evenly from zero to the bound.
     pub fn reconnect_delay(mut self, delay: Duration) -> Self {
         self.reconnect.delay = delay;
-        self.reconnect.max_delay = self.reconnect.max_delay.max(delay);
         self
     }
 
-    /// The upper bound of every delay: 30 s.
+    /// The upper bound of every delay: 30 s, or the first one's if that is longer.
     pub fn max_reconnect_delay(mut self, delay: Duration) -> Self {
-        self.reconnect.max_delay = delay;
+        self.max_reconnect_delay = Some(delay);
         self
     }
 
@@ -330,13 +319,13 @@ impl<R: Runtime> ClientBuilder<R> {
 
     /// The longest message, in bytes, either way: 1 MiB. At least 4 KiB, which the protocol needs for itself.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
-        self.max_message_size = bytes;
+        self.options.max_message_size = bytes;
         self
     }
 
     /// How many bytes may wait to be sent: 4 MiB.
     pub fn max_send_queue(mut self, bytes: usize) -> Self {
-        self.max_send_queue = bytes;
+        self.options.max_send_queue = bytes;
         self
     }
 
@@ -344,13 +333,13 @@ impl<R: Runtime> ClientBuilder<R> {
     /// [`SlowPeer`](link_core::CloseReason::SlowPeer). Zero switches that off, but not for a client that disconnects:
     /// what it still has to send gets the default.
     pub fn send_timeout(mut self, timeout: Duration) -> Self {
-        self.send_timeout = timeout;
+        self.options.send_timeout = timeout;
         self
     }
 
     /// How many events may wait for the program, beside one turn's: 1024. From 1 to 65,536.
     pub fn event_capacity(mut self, events: usize) -> Self {
-        self.event_capacity = events;
+        self.options.event_capacity = events;
         self
     }
 
@@ -380,11 +369,7 @@ impl<R: Runtime> ClientBuilder<R> {
 
     #[allow(clippy::type_complexity, reason = "the pair is taken apart at once")]
     fn launch(self) -> Result<(Client<R>, oneshot::Receiver<Result<(), ConnectionFailure>>), ConnectError> {
-        let target = match self.bad_url {
-            None => self.target.check(),
-            Some(error) => Err(error),
-        }
-        .map_err(ConnectError::Target)?;
+        let target = self.target().and_then(Target::check).map_err(ConnectError::Target)?;
         if let Some(error) = self.bad_header {
             return Err(error);
         }
@@ -393,21 +378,17 @@ impl<R: Runtime> ClientBuilder<R> {
             true => Some(futures_rustls::TlsConnector::from(self.tls.resolve()?)),
             false => None,
         };
-        let mut config = Config::client(self.identity.resolve()?);
-        config.auth_timeout = self.auth_timeout;
-        config.auth_window =
-            if self.auth_timeout.is_zero() { DEFAULT_AUTH_TIMEOUT } else { self.auth_timeout };
-        config.heartbeat_interval = self.heartbeat_interval;
-        config.idle_timeout = self.server_timeout;
-        config.max_message_size = self.max_message_size.max(config.max_unauthenticated_message_size);
+        let event_capacity = self.options.event_capacity;
+        let mut config = self.options.resolve(Config::client)?;
         config.expected_servers = self.expected_servers;
-        config.max_send_queue = self.max_send_queue;
-        config.send_timeout = self.send_timeout;
+        let mut reconnect = self.reconnect;
+        reconnect.max_delay =
+            self.max_reconnect_delay.unwrap_or_else(|| reconnect.max_delay.max(reconnect.delay));
 
         let (stop_sender, stop) = oneshot::channel();
         let (gone_sender, gone) = oneshot::channel();
         let (welcome_sender, welcome) = oneshot::channel();
-        let (sender, events) = event_queue::channel(self.event_capacity);
+        let (sender, events) = event_queue::channel(event_capacity);
         let shared = Arc::new(Shared {
             address: config.wallet.address(),
             line: Mutex::new(None),
@@ -426,7 +407,7 @@ impl<R: Runtime> ClientBuilder<R> {
                 timeout: self.connect_timeout,
             }),
             config: Arc::new(config),
-            reconnect: Reconnect::new(self.reconnect, seed()),
+            reconnect: Reconnect::new(reconnect, seed()),
             events: sender.queue(),
             stop,
             welcome: Welcome(Some(welcome_sender)),
@@ -438,8 +419,20 @@ impl<R: Runtime> ClientBuilder<R> {
     }
 }
 
+impl<R> ClientBuilder<R> {
+    /// Where to, by all that was said about it.
+    fn target(&self) -> Result<Target, DialError> {
+        let mut target = self.url.clone().unwrap_or_else(|| Ok(Target::default()))?;
+        target.host = self.host.clone().unwrap_or(target.host);
+        target.port = self.port.unwrap_or(target.port);
+        target.tls = self.tls_on.unwrap_or(target.tls);
+        Ok(target)
+    }
+}
+
 impl<R> fmt::Debug for ClientBuilder<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBuilder").field("target", &self.target).finish_non_exhaustive()
+        let target = self.target();
+        f.debug_struct("ClientBuilder").field("target", &target).finish_non_exhaustive()
     }
 }

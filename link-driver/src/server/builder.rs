@@ -16,10 +16,7 @@ use std::{
 
 use futures_channel::{mpsc, oneshot};
 use futures_util::FutureExt;
-use link_core::{
-    Address, AdmissionConfig, Config, DEFAULT_AUTH_TIMEOUT, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT,
-    InvalidPrivateKey, PrivateKey, Refusal, Wallet,
-};
+use link_core::{Address, AdmissionConfig, Config, InvalidPrivateKey, Refusal, Wallet};
 
 use super::{
     Face, Server, ServerHandle,
@@ -30,9 +27,9 @@ use super::{
 };
 use crate::{
     DEFAULT_PORT,
-    event_queue::DEFAULT_EVENT_CAPACITY,
+    options::Options,
     runtime::Runtime,
-    wallet::{Identity, IdentityError, NoRandomness},
+    wallet::{IdentityError, NoRandomness},
 };
 
 /// A server's options. Each method's first sentence ends with its default.
@@ -41,26 +38,14 @@ use crate::{
 #[must_use = "a builder does nothing until `bind`, `listen` or `start`"]
 pub struct ServerBuilder<R> {
     address: SocketAddr,
-    identity: Identity,
-    config: Options,
+    options: Options,
+    auth_check_interval: Duration,
+    idle_check_interval: Duration,
     admission: AdmissionConfig,
-    max_send_queue: usize,
-    send_timeout: Duration,
-    event_capacity: usize,
     check: Option<Check>,
     #[cfg(feature = "tls")]
     tls: crate::tls::ServerTls,
     runtime: PhantomData<fn() -> R>,
-}
-
-/// The options of [`Config`], before there is a wallet.
-struct Options {
-    auth_timeout: Duration,
-    auth_check_interval: Duration,
-    heartbeat_interval: Duration,
-    client_timeout: Duration,
-    client_timeout_interval: Duration,
-    max_message_size: usize,
 }
 
 /// Asks the program about a candidate.
@@ -134,8 +119,8 @@ pub enum BindError {
     /// TLS is to be spoken, and there is no listener that could.
     #[cfg(feature = "tls")]
     #[error(
-        "a server without a listener does not speak TLS: whoever upgrades its streams does; leave out `cert`, `key` and \
-         `tls_config`"
+        "a server without a listener does not speak TLS: whoever upgrades its streams does; leave out `tls_cert`, `tls_key` \
+         and `tls_config`"
     )]
     TlsWithoutListener,
     /// The address is taken.
@@ -170,19 +155,10 @@ impl<R: Runtime> ServerBuilder<R> {
         let second = Duration::from_secs(1);
         Self {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_PORT),
-            identity: Identity::default(),
-            config: Options {
-                auth_timeout: DEFAULT_AUTH_TIMEOUT,
-                auth_check_interval: second,
-                heartbeat_interval: second,
-                client_timeout: Duration::from_secs(5),
-                client_timeout_interval: second,
-                max_message_size: link_core::DEFAULT_MAX_MESSAGE_SIZE,
-            },
+            options: Options::default(),
+            auth_check_interval: second,
+            idle_check_interval: second,
             admission: AdmissionConfig::default(),
-            max_send_queue: DEFAULT_MAX_SEND_QUEUE,
-            send_timeout: DEFAULT_SEND_TIMEOUT,
-            event_capacity: DEFAULT_EVENT_CAPACITY,
             check: None,
             #[cfg(feature = "tls")]
             tls: crate::tls::ServerTls::default(),
@@ -204,45 +180,45 @@ impl<R: Runtime> ServerBuilder<R> {
 
     /// The wallet of the server: a fresh one.
     pub fn wallet(mut self, wallet: Wallet) -> Self {
-        self.identity.wallet = Some(wallet);
+        self.options.set_wallet(wallet);
         self
     }
 
     /// The private key of the server in hex, which wins over [`wallet`](Self::wallet): none. A bad one is
     /// reported when the server starts.
     pub fn private_key(mut self, hex: &str) -> Self {
-        self.identity.private_key = Some(PrivateKey::from_hex(hex));
+        self.options.set_private_key(hex);
         self
     }
 
     /// How long a client may take from its TCP connection to its proof, and how far the time it signed may be
     /// from this machine's: 5 s. Zero takes the deadline away, and leaves the window at 5 s.
     pub fn auth_timeout(mut self, timeout: Duration) -> Self {
-        self.config.auth_timeout = timeout;
+        self.options.auth_timeout = timeout;
         self
     }
 
     /// By how much that deadline may be rounded up, so that many connections share a wake-up: 1 s.
     pub fn auth_check_interval(mut self, interval: Duration) -> Self {
-        self.config.auth_check_interval = interval;
+        self.auth_check_interval = interval;
         self
     }
 
     /// How often each client is sent a heartbeat: 1 s.
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
-        self.config.heartbeat_interval = interval;
+        self.options.heartbeat_interval = interval;
         self
     }
 
     /// How long a client may be silent before it is dropped: 5 s.
-    pub fn client_timeout(mut self, timeout: Duration) -> Self {
-        self.config.client_timeout = timeout;
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.options.idle_timeout = timeout;
         self
     }
 
     /// By how much that deadline may be rounded up: 1 s.
-    pub fn client_timeout_interval(mut self, interval: Duration) -> Self {
-        self.config.client_timeout_interval = interval;
+    pub fn idle_check_interval(mut self, interval: Duration) -> Self {
+        self.idle_check_interval = interval;
         self
     }
 
@@ -252,7 +228,8 @@ impl<R: Runtime> ServerBuilder<R> {
         self
     }
 
-    /// The addresses that may connect; others are refused with 403: anybody.
+    /// The addresses that may connect; others are refused with 403: anybody. It can be changed while the server runs, by
+    /// [`ServerHandle::set_whitelist`].
     pub fn whitelist(mut self, addresses: impl IntoIterator<Item = Address>) -> Self {
         self.admission.whitelist = Some(BTreeSet::from_iter(addresses));
         self
@@ -273,21 +250,22 @@ impl<R: Runtime> ServerBuilder<R> {
     }
 
     /// The certificate chain of the server, a file in PEM: none, which means `ws://`. With it, the server speaks TLS
-    /// only. It takes [`key`](Self::key) as well.
+    /// only. It takes [`tls_key`](Self::tls_key) as well.
     #[cfg(feature = "tls")]
-    pub fn cert(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+    pub fn tls_cert(mut self, path: impl Into<std::path::PathBuf>) -> Self {
         self.tls.certificate = Some(path.into());
         self
     }
 
     /// The private key of the certificate, a file in PEM: none. (It has nothing to do with the wallet.)
     #[cfg(feature = "tls")]
-    pub fn key(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+    pub fn tls_key(mut self, path: impl Into<std::path::PathBuf>) -> Self {
         self.tls.key = Some(path.into());
         self
     }
 
-    /// A TLS configuration of the program's own, which wins over [`cert`](Self::cert) and [`key`](Self::key): none.
+    /// A TLS configuration of the program's own, which wins over [`tls_cert`](Self::tls_cert) and
+    /// [`tls_key`](Self::tls_key): none.
     #[cfg(feature = "tls")]
     pub fn tls_config(mut self, config: Arc<crate::rustls::ServerConfig>) -> Self {
         self.tls.config = Some(config);
@@ -296,13 +274,13 @@ impl<R: Runtime> ServerBuilder<R> {
 
     /// The longest message, in bytes, either way: 1 MiB. At least 4 KiB, which the protocol needs for itself.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
-        self.config.max_message_size = bytes;
+        self.options.max_message_size = bytes;
         self
     }
 
     /// How many bytes may wait to be sent to one client: 4 MiB.
     pub fn max_send_queue(mut self, bytes: usize) -> Self {
-        self.max_send_queue = bytes;
+        self.options.max_send_queue = bytes;
         self
     }
 
@@ -325,13 +303,13 @@ impl<R: Runtime> ServerBuilder<R> {
     /// How long a client may take nothing at all of what is sent to it: 30 s. Then it is dropped as
     /// [`SlowPeer`](link_core::CloseReason::SlowPeer).
     pub fn send_timeout(mut self, timeout: Duration) -> Self {
-        self.send_timeout = timeout;
+        self.options.send_timeout = timeout;
         self
     }
 
     /// How many events may wait for the program, beside one turn's for each connection: 1024. From 1 to 65,536.
     pub fn event_capacity(mut self, events: usize) -> Self {
-        self.event_capacity = events;
+        self.options.event_capacity = events;
         self
     }
 
@@ -380,19 +358,11 @@ impl<R: Runtime> ServerBuilder<R> {
 
     /// Checks every option that can be checked without a listener.
     fn ready(self) -> Result<Launch<R>, BindError> {
-        let Self { identity, config, mut admission, .. } = self;
-        let wallet = identity.resolve()?;
-        let mut core = Config::server(wallet);
-        core.auth_timeout = config.auth_timeout;
-        core.auth_check_interval = config.auth_check_interval;
-        core.auth_window =
-            if config.auth_timeout.is_zero() { DEFAULT_AUTH_TIMEOUT } else { config.auth_timeout };
-        core.heartbeat_interval = config.heartbeat_interval;
-        core.idle_timeout = config.client_timeout;
-        core.idle_check_interval = config.client_timeout_interval;
-        core.max_message_size = config.max_message_size.max(core.max_unauthenticated_message_size);
-        core.max_send_queue = self.max_send_queue;
-        core.send_timeout = self.send_timeout;
+        let Self { options, mut admission, .. } = self;
+        let event_capacity = options.event_capacity;
+        let mut core = options.resolve(Config::server)?;
+        core.auth_check_interval = self.auth_check_interval;
+        core.idle_check_interval = self.idle_check_interval;
         admission.auth_window = core.auth_window;
 
         #[cfg(feature = "tls")]
@@ -404,7 +374,7 @@ impl<R: Runtime> ServerBuilder<R> {
         let (attaching, attached) = mpsc::unbounded();
         let shared = Shared {
             config: Arc::new(core),
-            event_capacity: self.event_capacity,
+            event_capacity,
             check: self.check,
             #[cfg(feature = "tls")]
             tls,

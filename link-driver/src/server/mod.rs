@@ -340,6 +340,16 @@ impl<R: Runtime> ServerHandle<R> {
         self.shared.registry.peer(address)
     }
 
+    /// Changes who may connect, from here on: these addresses. Clients that are connected stay, listed or not.
+    pub fn set_whitelist(&self, addresses: impl IntoIterator<Item = Address>) {
+        self.shared.registry.set_whitelist(Some(addresses.into_iter().collect()));
+    }
+
+    /// From here on anybody may connect, as far as [`on_authenticate`](ServerBuilder::on_authenticate) says so.
+    pub fn remove_whitelist(&self) {
+        self.shared.registry.set_whitelist(None);
+    }
+
     /// What was counted so far: connections by state and by how they ended, messages, round trips.
     pub fn stats(&self) -> ServerStats {
         self.shared.counters.snapshot()

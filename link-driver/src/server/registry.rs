@@ -2,7 +2,7 @@
 //! never on the way of a message.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     convert::Infallible,
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -76,6 +76,10 @@ impl Registry {
 
     pub(super) fn screen(&self, proof: Proof, wall: UnixMillis) -> Result<(), Refusal> {
         self.lock().admission.screen(proof, wall)
+    }
+
+    pub(super) fn set_whitelist(&self, whitelist: Option<BTreeSet<Address>>) {
+        self.lock().admission.set_whitelist(whitelist);
     }
 
     /// Gives the peer its address. If another connection has it, that one is evicted. The program has to hear of the end of

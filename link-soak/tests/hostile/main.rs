@@ -62,7 +62,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// How long the honest client waits for an answer: as a machine may be slow and busy, nearly as long as it takes Link to give a
-/// silent peer up, which it notices as well. (So no row has a shorter `client_timeout` than the default's five seconds.)
+/// silent peer up, which it notices as well. (So no row has a shorter `idle_timeout` than the default's five seconds.)
 const PATIENCE: Duration = Duration::from_secs(4);
 
 // What a connection may take, by what it has come to.
