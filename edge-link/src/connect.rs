@@ -124,7 +124,7 @@ fn typed_lines(wanted: bool) -> mpsc::Receiver<String> {
 fn report(printer: Printer, happened: &ClientEvent) -> Result<(), Failure> {
     match happened {
         ClientEvent::Connected => printer.event("connected", &[], "connected")?,
-        ClientEvent::Authenticated { server } => printer.event(
+        ClientEvent::Authenticated { server, .. } => printer.event(
             "authenticated",
             &[("server", server.into())],
             &format!("authenticated; the server is {server}"),

@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut answers = 0;
     while let Some(event) = client.next().await {
         match event {
-            ClientEvent::Authenticated { server } => println!("client   sees {server}"),
+            ClientEvent::Authenticated { server, .. } => println!("client   sees {server}"),
             ClientEvent::Message(message) => {
                 println!("client   <- {message}");
                 answers += 1;

@@ -31,7 +31,7 @@ async fn talk() -> Result<(), Box<dyn Error>> {
 
     while let Some(event) = client.next().await {
         match event {
-            ClientEvent::Authenticated { server } => println!("the server is {server}"),
+            ClientEvent::Authenticated { server, .. } => println!("the server is {server}"),
             ClientEvent::Message(message) => println!("<- {message}"),
             ClientEvent::Disconnected { reason, .. } => println!("{reason}"),
             ClientEvent::Reconnecting { attempt, delay } => println!("attempt {attempt} in {delay:?}"),

@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tokio::select! {
             event = client.next() => match event {
                 None => return Ok(()),
-                Some(ClientEvent::Authenticated { server }) => println!("the server is {server}"),
+                Some(ClientEvent::Authenticated { server, .. }) => println!("the server is {server}"),
                 Some(ClientEvent::Message(message)) => println!("<- {message}"),
                 Some(ClientEvent::Disconnected { reason, .. }) => println!("{reason}"),
                 Some(ClientEvent::Reconnecting { attempt, delay }) => println!("attempt {attempt} in {delay:?}"),

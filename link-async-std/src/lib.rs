@@ -51,7 +51,20 @@ use std::{
 
 use async_std::net::{TcpListener, TcpStream};
 use futures_io::{AsyncRead, AsyncWrite};
-pub use link_driver::*;
+pub use link_driver::{
+    Address, AttachError, BindError, ByteString, Bytes, Candidate, ClientError, ClientEvent, ClientHandle,
+    Close, CloseReason, Config, ConnectError, ConnectedClient, ConnectionFailure, ConnectionId,
+    DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, DEFAULT_PORT, DEFAULT_SEND_TIMEOUT, Destination,
+    DialError, FailureCause, Frame, Framed, GiveUp, Incoming, IntoMessage, InvalidAddress, InvalidMessage,
+    InvalidPrivateKey, InvalidSignature, Message, NoListener, NoRandomness, NotUpgraded, Outcome, Overload,
+    PrivateKey, Protection, PublicKey, Refusal, Rejected, RoundTrips, Runtime, SendError, ServerError,
+    ServerEvent, ServerStats, Session, Signature, StartSendError, Status, Transport, UnixMillis, Verdict,
+    Violation, Wallet, http, manual, new_wallet, upgrade_response,
+};
+#[cfg(feature = "async-tungstenite")]
+pub use link_driver::{AsyncTungstenite, OnAsyncTungstenite};
+#[cfg(feature = "tls")]
+pub use link_driver::{TlsError, rustls};
 
 /// async-std, as a [`Runtime`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +76,8 @@ pub type Server = link_driver::Server<AsyncStd>;
 pub type ServerBuilder = link_driver::ServerBuilder<AsyncStd>;
 /// [`link_driver::ServerHandle`] on async-std.
 pub type ServerHandle = link_driver::ServerHandle<AsyncStd>;
+/// [`link_driver::Serving`] on async-std.
+pub type Serving = link_driver::Serving<AsyncStd>;
 /// [`link_driver::Client`] on async-std.
 pub type Client = link_driver::Client<AsyncStd>;
 /// [`link_driver::ClientBuilder`] on async-std.

@@ -51,7 +51,8 @@ pub async fn a_client_may_start_before_its_server<R: Runtime>() {
     assert!(matches!(client.told().await, Some(ClientEvent::Reconnecting { attempt: 1, .. })));
     let mut server = server::<R>().host(place.ip()).port(place.port()).bind().await.unwrap();
     let ((_, end), peer) = join(attempts(client), server.authenticated()).soon::<R>().await;
-    assert_eq!(end, ClientEvent::Authenticated { server: server.address() });
+    let address = server.address();
+    assert!(matches!(end, ClientEvent::Authenticated { server, .. } if server == address), "{end:?}");
     client.try_send(numbered(1)).unwrap();
     assert_eq!(server.message().await.0, peer);
     server.close().soon::<R>().await;
@@ -88,7 +89,8 @@ pub async fn a_client_comes_back_to_a_server_that_was_restarted<R: Runtime>() {
         echo = Echo::start(server::<R>().host(place.ip()).port(place.port())).await;
         let (tried, end) = attempts(&mut client).await;
         assert!(!tried.is_empty());
-        assert_eq!(end, ClientEvent::Authenticated { server: echo.handle.address() });
+        let address = echo.handle.address();
+        assert!(matches!(end, ClientEvent::Authenticated { server, .. } if server == address), "{end:?}");
         client.try_send(numbered(round)).unwrap();
         assert_eq!(number_of(&client.message().await), round);
     }

@@ -6,7 +6,7 @@ use futures_util::{
     StreamExt,
     future::{join, join_all},
 };
-use link_driver::{Client, ClientEvent, CloseReason, Runtime, SendError, Server, ServerEvent};
+use link_driver::{Client, ClientEvent, CloseReason, Protection, Runtime, SendError, Server, ServerEvent};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -71,7 +71,13 @@ pub async fn a_client_tells_its_story_in_order<R: Runtime>() {
     let echo = Echo::start(server::<R>()).await;
     let mut client = client(&echo.handle).connect().soon::<R>().await.unwrap();
     assert_eq!(client.told().await, Some(ClientEvent::Connected));
-    assert_eq!(client.told().await, Some(ClientEvent::Authenticated { server: echo.handle.address() }));
+    let address = echo.handle.address();
+    match client.told().await {
+        Some(ClientEvent::Authenticated { server, protection, .. }) => {
+            assert_eq!((server, protection), (address, Protection::Transport));
+        }
+        other => panic!("{other:?}"),
+    }
     client.try_send(numbered(1)).unwrap();
     assert_eq!(number_of(&client.message().await), 1);
     client.disconnect();

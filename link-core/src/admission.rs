@@ -9,7 +9,19 @@ use crate::{error::Refusal, handshake::Proof, identity::Address, time::UnixMilli
 
 /// One connection of a server. The caller numbers them, and never uses a number twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(pub u64);
+pub struct ConnectionId(u64);
+
+impl ConnectionId {
+    /// With this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
 
 /// A server's policy.
 #[derive(Debug, Clone)]

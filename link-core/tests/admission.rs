@@ -26,7 +26,7 @@ fn address(n: usize) -> Address {
 }
 
 fn id(n: u64) -> ConnectionId {
-    ConnectionId(n)
+    ConnectionId::new(n)
 }
 
 fn wall(after: i64) -> UnixMillis {

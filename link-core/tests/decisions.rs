@@ -205,7 +205,7 @@ fn a_proof_is_used_up_even_when_the_application_says_no() {
     again.drive();
     assert_eq!(again.server.ending(), Some(&Refusal::Replayed.into()));
     assert_eq!(again.house.admission.borrow().connected(), 0);
-    assert_eq!(again.id, ConnectionId(2));
+    assert_eq!(again.id, ConnectionId::new(2));
 }
 
 #[test]

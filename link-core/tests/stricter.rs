@@ -390,7 +390,7 @@ fn stricter_07_unauthenticated_connections_are_limited_in_all_and_per_ip_address
     let mut next = 0;
     let mut arrive = |admission: &mut Admission, ip: [u8; 4]| {
         next += 1;
-        admission.arrive(ConnectionId(next), Some(ip.into()))
+        admission.arrive(ConnectionId::new(next), Some(ip.into()))
     };
     for _ in 0..per_ip {
         assert_eq!(arrive(&mut admission, [192, 0, 2, 1]), Ok(()));

@@ -64,10 +64,35 @@ pub use futures_rustls::rustls;
 pub use link_core::{
     Address, CloseReason, ConnectionId, DEFAULT_MAX_SEND_QUEUE, DEFAULT_SEND_TIMEOUT, GiveUp, IntoMessage,
     InvalidAddress, InvalidMessage, InvalidPrivateKey, InvalidSignature, Message, Overload, PrivateKey,
-    PublicKey, Refusal, SendError, Signature, Status, UnixMillis, Violation, Wallet,
+    Protection, PublicKey, Refusal, SendError, Signature, Status, UnixMillis, Violation, Wallet,
 };
 /// What a [`Transport`] of one's own speaks in.
 pub use link_core::{ByteString, Bytes, Close, Config, Frame, Incoming};
 
 /// The port of Link, unless another one is asked for.
 pub const DEFAULT_PORT: u16 = 3793;
+
+// What a program hands to its tasks and shares between its threads.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    const fn is_shared<T: Send + Sync>() {}
+
+    #[expect(dead_code, reason = "its body is checked all the same")]
+    const fn on<R: Runtime>() {
+        is_shared::<Server<R>>();
+        is_shared::<ServerBuilder<R>>();
+        is_shared::<ServerHandle<R>>();
+        is_shared::<Serving<R>>();
+        is_shared::<Client<R>>();
+        is_shared::<ClientBuilder<R>>();
+    }
+
+    is_shared::<ClientHandle>();
+    is_shared::<ConnectedClient>();
+    is_shared::<Session>();
+    is_shared::<ServerEvent>();
+    is_shared::<ClientEvent>();
+    is_shared::<BindError>();
+    is_shared::<ConnectError>();
+    is_send::<Framed<Vec<Frame>>>();
+};

@@ -4,8 +4,8 @@ use link_core::{InvalidPrivateKey, PrivateKey, Wallet};
 
 /// The system has no randomness to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the system's random source failed: {0}")]
-pub struct NoRandomness(#[from] getrandom::Error);
+#[error("the system's random source failed")]
+pub struct NoRandomness(#[source] getrandom::Error);
 
 /// A wallet that nobody had before, from the system's random source.
 ///
@@ -14,7 +14,7 @@ pub struct NoRandomness(#[from] getrandom::Error);
 pub fn new_wallet() -> Result<Wallet, NoRandomness> {
     loop {
         let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes)?;
+        getrandom::fill(&mut bytes).map_err(NoRandomness)?;
         // One draw in 2^128 lies beyond the group's order: draw again.
         if let Ok(key) = PrivateKey::from_bytes(bytes) {
             return Ok(Wallet::from_private_key(key));

@@ -49,7 +49,20 @@ use std::{
     time::Instant,
 };
 
-pub use link_driver::*;
+pub use link_driver::{
+    Address, AttachError, BindError, ByteString, Bytes, Candidate, ClientError, ClientEvent, ClientHandle,
+    Close, CloseReason, Config, ConnectError, ConnectedClient, ConnectionFailure, ConnectionId,
+    DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, DEFAULT_PORT, DEFAULT_SEND_TIMEOUT, Destination,
+    DialError, FailureCause, Frame, Framed, GiveUp, Incoming, IntoMessage, InvalidAddress, InvalidMessage,
+    InvalidPrivateKey, InvalidSignature, Message, NoListener, NoRandomness, NotUpgraded, Outcome, Overload,
+    PrivateKey, Protection, PublicKey, Refusal, Rejected, RoundTrips, Runtime, SendError, ServerError,
+    ServerEvent, ServerStats, Session, Signature, StartSendError, Status, Transport, UnixMillis, Verdict,
+    Violation, Wallet, http, manual, new_wallet, upgrade_response,
+};
+#[cfg(feature = "async-tungstenite")]
+pub use link_driver::{AsyncTungstenite, OnAsyncTungstenite};
+#[cfg(feature = "tls")]
+pub use link_driver::{TlsError, rustls};
 use smol::net::{TcpListener, TcpStream};
 
 /// smol, as a [`Runtime`].
@@ -62,6 +75,8 @@ pub type Server = link_driver::Server<Smol>;
 pub type ServerBuilder = link_driver::ServerBuilder<Smol>;
 /// [`link_driver::ServerHandle`] on smol.
 pub type ServerHandle = link_driver::ServerHandle<Smol>;
+/// [`link_driver::Serving`] on smol.
+pub type Serving = link_driver::Serving<Smol>;
 /// [`link_driver::Client`] on smol.
 pub type Client = link_driver::Client<Smol>;
 /// [`link_driver::ClientBuilder`] on smol.

@@ -196,7 +196,7 @@ fn answer<R: Runtime>(server: &ServerHandle<R>, peer: &ConnectedClient, message:
 
 impl Canary {
     fn lose<R: Runtime>(self, peer: ConnectedClient, lost: &mut Vec<[u8; 64]>) {
-        let seldom = peer.id().0.is_multiple_of(16);
+        let seldom = peer.id().get().is_multiple_of(16);
         match self {
             Self::Peer => std::mem::forget(peer),
             Self::Bytes => lost.push([1; 64]),

@@ -118,7 +118,20 @@ use std::{
     time::Instant,
 };
 
-pub use link_driver::*;
+pub use link_driver::{
+    Address, AttachError, BindError, ByteString, Bytes, Candidate, ClientError, ClientEvent, ClientHandle,
+    Close, CloseReason, Config, ConnectError, ConnectedClient, ConnectionFailure, ConnectionId,
+    DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, DEFAULT_PORT, DEFAULT_SEND_TIMEOUT, Destination,
+    DialError, FailureCause, Frame, Framed, GiveUp, Incoming, IntoMessage, InvalidAddress, InvalidMessage,
+    InvalidPrivateKey, InvalidSignature, Message, NoListener, NoRandomness, NotUpgraded, Outcome, Overload,
+    PrivateKey, Protection, PublicKey, Refusal, Rejected, RoundTrips, Runtime, SendError, ServerError,
+    ServerEvent, ServerStats, Session, Signature, StartSendError, Status, Transport, UnixMillis, Verdict,
+    Violation, Wallet, http, manual, new_wallet, upgrade_response,
+};
+#[cfg(feature = "async-tungstenite")]
+pub use link_driver::{AsyncTungstenite, OnAsyncTungstenite};
+#[cfg(feature = "tls")]
+pub use link_driver::{TlsError, rustls};
 use tokio::net::{TcpListener, TcpStream};
 /// Turn a stream of tokio's into one of `futures_io`, which [`ServerHandle::attach`](link_driver::ServerHandle::attach) and
 /// [`ClientBuilder::connector`](link_driver::ClientBuilder::connector) take.
@@ -135,6 +148,8 @@ pub type Server = link_driver::Server<Tokio>;
 pub type ServerBuilder = link_driver::ServerBuilder<Tokio>;
 /// [`link_driver::ServerHandle`] on tokio.
 pub type ServerHandle = link_driver::ServerHandle<Tokio>;
+/// [`link_driver::Serving`] on tokio.
+pub type Serving = link_driver::Serving<Tokio>;
 /// [`link_driver::Client`] on tokio.
 pub type Client = link_driver::Client<Tokio>;
 /// [`link_driver::ClientBuilder`] on tokio.

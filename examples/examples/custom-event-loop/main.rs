@@ -172,8 +172,8 @@ impl Server {
             Then::Wait => {}
         }
         // At once, so that it cannot say anything more.
-        if let Some(ConnectionId(old)) = replaced {
-            self.end(Token(usize::try_from(old).unwrap_or_default()), CloseReason::Replaced, now);
+        if let Some(old) = replaced {
+            self.end(Token(usize::try_from(old.get()).unwrap_or_default()), CloseReason::Replaced, now);
         }
     }
 
@@ -194,7 +194,7 @@ impl Server {
 }
 
 const fn id(token: Token) -> ConnectionId {
-    ConnectionId(token.0 as u64)
+    ConnectionId::new(token.0 as u64)
 }
 
 /// One client, from the TCP connection to its end.
@@ -322,7 +322,7 @@ impl Client {
 
     /// The application: lets everybody in, and sends every message back.
     fn tell(&mut self, event: Event, now: Now, admission: &mut Admission) -> Option<ConnectionId> {
-        let ConnectionId(number) = self.id;
+        let number = self.id.get();
         match event {
             Event::AdmissionRequested { ticket } => {
                 let admitted = admission

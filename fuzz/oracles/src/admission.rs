@@ -66,7 +66,7 @@ pub fn admission(input: &[u8]) {
                 // A number is never used twice.
                 let id = model.arrivals;
                 model.arrivals += 1;
-                assert_eq!(ours.arrive(ConnectionId(id), ip.address()), model.arrive(id, ip));
+                assert_eq!(ours.arrive(ConnectionId::new(id), ip.address()), model.arrive(id, ip));
             }
             Step::Screens { who, signed } => {
                 let address = ADDRESSES[usize::from(who % 4)];
@@ -78,11 +78,11 @@ pub fn admission(input: &[u8]) {
             }
             Step::Admits { who, id } => {
                 let (address, id) = (ADDRESSES[usize::from(who % 4)], u64::from(id) % (model.arrivals + 1));
-                assert_eq!(ours.admit(address, ConnectionId(id)), model.admit(address, id));
+                assert_eq!(ours.admit(address, ConnectionId::new(id)), model.admit(address, id));
             }
             Step::Releases { id } => {
                 let id = u64::from(id) % (model.arrivals + 1);
-                ours.release(ConnectionId(id));
+                ours.release(ConnectionId::new(id));
                 model.release(id);
             }
             Step::TimePasses(by) => wall += u64::from(by),
@@ -253,7 +253,7 @@ impl Model {
         }
         self.waiting.remove(&id);
         self.inside.insert(id, address);
-        Ok(holder.map_or(Admitted::Fresh, |holder| Admitted::Replaces(ConnectionId(holder))))
+        Ok(holder.map_or(Admitted::Fresh, |holder| Admitted::Replaces(ConnectionId::new(holder))))
     }
 
     fn release(&mut self, id: u64) {
@@ -274,7 +274,7 @@ impl Model {
         assert_eq!(ours.remembered_proofs(), self.remembered());
         assert!(ours.remembered_proofs() <= self.config.max_remembered_proofs);
         for address in &*ADDRESSES {
-            assert_eq!(ours.holder(address).map(|id| id.0), self.holder(address));
+            assert_eq!(ours.holder(address).map(|id| id.get()), self.holder(address));
         }
     }
 }

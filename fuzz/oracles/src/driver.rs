@@ -230,7 +230,7 @@ impl Face {
         let serving = server.serve(move |mut session| {
             let arrives = arrives.clone();
             async move {
-                match session.client().id().0 % 4 {
+                match session.client().id().get() % 4 {
                     1 => {
                         session.next().await;
                         return Err("a handler that fails");
@@ -503,27 +503,27 @@ impl Told {
     fn hear(&mut self, event: ServerEvent) {
         match event {
             ServerEvent::Connected { id, .. } => {
-                assert_eq!(self.stages.insert(id.0, Stage::Connected), None);
+                assert_eq!(self.stages.insert(id.get(), Stage::Connected), None);
             }
             ServerEvent::Authenticated(peer) => {
-                let before = self.stages.insert(peer.id().0, Stage::Authenticated);
+                let before = self.stages.insert(peer.id().get(), Stage::Authenticated);
                 assert_eq!(before, Some(Stage::Connected));
-                let other = self.live.insert(peer.address(), peer.id().0);
+                let other = self.live.insert(peer.address(), peer.id().get());
                 assert_eq!(other, None, "the end of its predecessor was not told");
             }
             ServerEvent::Message(peer, _)
             | ServerEvent::Heartbeat(peer, _)
             | ServerEvent::Error(ServerError::Violation { client: peer, .. }) => {
-                assert_eq!(self.stages.get(&peer.id().0), Some(&Stage::Authenticated));
+                assert_eq!(self.stages.get(&peer.id().get()), Some(&Stage::Authenticated));
             }
             ServerEvent::Disconnected(peer, _) => {
-                assert_eq!(self.stages.insert(peer.id().0, Stage::Over), Some(Stage::Authenticated));
-                assert_eq!(self.live.remove(&peer.address()), Some(peer.id().0));
+                assert_eq!(self.stages.insert(peer.id().get(), Stage::Over), Some(Stage::Authenticated));
+                assert_eq!(self.live.remove(&peer.address()), Some(peer.id().get()));
                 assert!(!peer.is_connected());
             }
             ServerEvent::Rejected(rejected) => {
                 let Rejected { id, reason, .. } = *rejected;
-                let before = self.stages.insert(id.0, Stage::Over);
+                let before = self.stages.insert(id.get(), Stage::Over);
                 assert!(
                     matches!(before, None | Some(Stage::Connected)),
                     "{before:?}, and rejected: {reason}"
@@ -765,7 +765,7 @@ fn tell(client: &mut Client<Sim>, line: &mut Line, attempts: u32) -> bool {
         ClientEvent::Connected => {
             assert_eq!(std::mem::replace(line, Line::Connected), Line::None);
         }
-        ClientEvent::Authenticated { server } => {
+        ClientEvent::Authenticated { server, .. } => {
             assert_eq!(std::mem::replace(line, Line::Authenticated), Line::Connected);
             assert_ne!(server, client.address(), "a reflection");
         }

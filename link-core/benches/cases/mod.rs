@@ -290,15 +290,15 @@ fn admission_among(connected: u64) -> Box<dyn FnMut()> {
         admission.admit(address, id).unwrap();
     };
     for number in 0..connected {
-        enter(&mut admission, ConnectionId(number), address(number));
+        enter(&mut admission, ConnectionId::new(number), address(number));
     }
     // Made beforehand, since a checksum costs more than an admission.
     let comers: Vec<Address> = (0..1024).map(|number| address(connected + number)).collect();
     let (mut next, mut comers) = (connected, comers.into_iter().cycle());
     Box::new(move || {
         next += 1;
-        enter(&mut admission, ConnectionId(next), comers.next().unwrap());
-        admission.release(ConnectionId(next));
+        enter(&mut admission, ConnectionId::new(next), comers.next().unwrap());
+        admission.release(ConnectionId::new(next));
         black_box(&admission);
     })
 }

@@ -412,7 +412,7 @@ impl House {
     pub(crate) fn arrival(&self) -> ConnectionId {
         let mut next = self.next_id.borrow_mut();
         *next += 1;
-        let id = ConnectionId(*next);
+        let id = ConnectionId::new(*next);
         self.admission.borrow_mut().arrive(id, None).unwrap();
         id
     }

@@ -185,7 +185,7 @@ impl Story {
     }
 
     fn arrive(mut self, id: u64, ip: &'static str) -> Self {
-        let then = match self.admission.arrive(ConnectionId(id), Some(ip.parse().unwrap())) {
+        let then = match self.admission.arrive(ConnectionId::new(id), Some(ip.parse().unwrap())) {
             Ok(()) => Answer::Place,
             Err(_) => Answer::Overload,
         };
@@ -206,16 +206,16 @@ impl Story {
     }
 
     fn admit(mut self, address: Address, id: u64) -> Self {
-        let then = match self.admission.admit(address, ConnectionId(id)) {
+        let then = match self.admission.admit(address, ConnectionId::new(id)) {
             Ok(Admitted::Fresh) => Answer::Fresh,
-            Ok(Admitted::Replaces(ConnectionId(holder))) => Answer::Replaces(holder),
+            Ok(Admitted::Replaces(holder)) => Answer::Replaces(holder.get()),
             Err(refusal) => Answer::Refused(names::refusal(refusal)),
         };
         self.note(Call::Admit(address, id), then)
     }
 
     fn release(mut self, id: u64) -> Self {
-        self.admission.release(ConnectionId(id));
+        self.admission.release(ConnectionId::new(id));
         let then = Answer::Left {
             connected: self.admission.connected(),
             unauthenticated: self.admission.unauthenticated(),

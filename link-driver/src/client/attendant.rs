@@ -24,11 +24,11 @@ pub(super) struct ClientAttendant<'a> {
 impl Attendant for ClientAttendant<'_> {
     fn attend(&mut self, event: Event, now: Now) {
         match event {
-            Event::Authenticated { address, .. } => {
-                info!(target: LOG, server = %address, "authenticated");
+            Event::Authenticated { address: server, protection } => {
+                info!(target: LOG, %server, "authenticated");
                 self.reconnect.authenticated(now);
-                *self.shared.line() = Some(OpenLine { server: address, outbox: self.outbox.clone() });
-                self.events.push(ClientEvent::Authenticated { server: address });
+                *self.shared.line() = Some(OpenLine { server, outbox: self.outbox.clone() });
+                self.events.push(ClientEvent::Authenticated { server, protection });
                 self.welcome.authenticated();
             }
             Event::Message(message) => {

@@ -24,7 +24,7 @@ use std::{
 use futures_channel::oneshot;
 use futures_core::Stream;
 use futures_util::future;
-use link_core::{Address, CloseReason, GiveUp, IntoMessage, Message, SendError, Violation};
+use link_core::{Address, CloseReason, GiveUp, IntoMessage, Message, Protection, SendError, Violation};
 
 use crate::{event_queue::Events, outbox::Outbox, runtime::Runtime};
 pub use builder::{ClientBuilder, ConnectError};
@@ -49,9 +49,12 @@ pub enum ClientEvent {
     /// The WebSocket is open. The server has yet to prove who it is.
     Connected,
     /// Both sides are verified; messages may be sent.
+    #[non_exhaustive]
     Authenticated {
         /// The server's address.
         server: Address,
+        /// What protects the messages from here on.
+        protection: Protection,
     },
     /// The server sent a message.
     Message(Message),

@@ -12,7 +12,7 @@ use std::{
 
 use futures_channel::oneshot;
 use futures_util::{FutureExt, future};
-use link_core::{Address, CloseReason, ConnectionId, Event, Now, Refusal, Ticket, Traffic};
+use link_core::{Address, CloseReason, ConnectionId, Event, Now, Protection, Refusal, Ticket, Traffic};
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -123,7 +123,7 @@ impl ServerAttendant {
 
     /// The transport has become a WebSocket.
     pub(super) fn connected(&mut self) {
-        debug!(target: LOG, connection = self.id.0, remote = %self.remote_address, "connected");
+        debug!(target: LOG, connection = self.id.get(), remote = %self.remote_address, "connected");
         self.tell(ServerEvent::Connected { id: self.id, remote_address: self.remote_address });
     }
 
@@ -140,12 +140,12 @@ impl ServerAttendant {
         self.stage = Stage::Proved { address, decision: Some((ticket, Box::pin(decision))) };
     }
 
-    fn authenticated(&mut self) {
+    fn authenticated(&mut self, protection: Protection) {
         let Stage::Admitted(peer) = std::mem::replace(&mut self.stage, Stage::Unknown) else { return };
         let (remote, address) = (self.remote_address, peer.address());
-        info!(target: LOG, connection = self.id.0, %remote, %address, "authenticated");
+        info!(target: LOG, connection = self.id.get(), %remote, %address, "authenticated");
         self.shared.counters.authenticated();
-        peer.set_connected(true);
+        peer.begin(protection);
         if let Program::Handler { handler, open, .. } = &mut self.program {
             *open = Some(Open::new(peer.clone(), &**handler));
         }
@@ -161,7 +161,7 @@ impl ServerAttendant {
             self.shared.registry.end(peer);
             self.had = Some(peer.address());
         }
-        let (connection, remote, label) = (self.id.0, self.remote_address, reason.label());
+        let (connection, remote, label) = (self.id.get(), self.remote_address, reason.label());
         let address = match stage {
             Stage::Authenticated(peer) => {
                 let address = peer.address();
@@ -212,7 +212,7 @@ impl ServerAttendant {
 
     /// The handler has ended, and the connection is to.
     fn handled(&self, ended: Ended) {
-        let connection = self.id.0;
+        let connection = self.id.get();
         match ended {
             Ended::Well => {}
             // It may well have failed because its client is gone.
@@ -244,7 +244,7 @@ async fn decide(
         Some(check) => match AssertUnwindSafe(async { check(candidate).await }).catch_unwind().await {
             Ok(verdict) => verdict.into_data()?,
             Err(_) => {
-                error!(target: LOG, connection = id.0, %address, "on_authenticate panicked");
+                error!(target: LOG, connection = id.get(), %address, "on_authenticate panicked");
                 return Err(Refusal::Denied);
             }
         },
@@ -258,7 +258,7 @@ impl Attendant for ServerAttendant {
     fn attend(&mut self, event: Event, now: Now) {
         match (event, &self.stage) {
             (Event::AdmissionRequested { ticket }, _) => self.ask(ticket, now),
-            (Event::Authenticated { .. }, _) => self.authenticated(),
+            (Event::Authenticated { protection, .. }, _) => self.authenticated(protection),
             (Event::Message(message), Stage::Authenticated(peer)) => match &mut self.program {
                 Program::Events(events) => {
                     let bytes = message.as_str().len();
@@ -276,7 +276,7 @@ impl Attendant for ServerAttendant {
                 }
             }
             (Event::Error(violation), Stage::Authenticated(peer)) => {
-                let (connection, address, label) = (self.id.0, peer.address(), violation.label());
+                let (connection, address, label) = (self.id.get(), peer.address(), violation.label());
                 debug!(target: LOG, connection, %address, reason = label, detail = %violation, "violation");
                 let peer = peer.clone();
                 self.tell(ServerEvent::Error(ServerError::Violation { client: peer, violation }));

@@ -11,7 +11,7 @@ use std::{
 };
 
 use event_listener::Event;
-use link_core::{Address, CloseReason, ConnectionId, IntoMessage, SendError};
+use link_core::{Address, CloseReason, ConnectionId, IntoMessage, Protection, SendError};
 
 use crate::outbox::Outbox;
 
@@ -32,6 +32,7 @@ struct Inner {
     data: Option<Data>,
     outbox: Outbox,
     connected: AtomicBool,
+    protection: OnceLock<Protection>,
     close_reason: OnceLock<CloseReason>,
     /// Notified once there is a reason.
     closed: Event,
@@ -52,6 +53,7 @@ impl ConnectedClient {
             data,
             outbox,
             connected: AtomicBool::new(false),
+            protection: OnceLock::new(),
             close_reason: OnceLock::new(),
             closed: Event::new(),
         }))
@@ -75,6 +77,11 @@ impl ConnectedClient {
     /// What `on_authenticate` attached to it, if that was a `T`.
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.0.data.as_deref()?.downcast_ref()
+    }
+
+    /// What protects the messages.
+    pub fn protection(&self) -> Protection {
+        self.0.protection.get().copied().unwrap_or(Protection::Transport)
     }
 
     /// Whether the connection is there.
@@ -138,6 +145,12 @@ impl ConnectedClient {
     pub fn close(&self) {
         self.set_connected(false);
         self.0.outbox.close();
+    }
+
+    /// Both sides are verified.
+    pub(crate) fn begin(&self, protection: Protection) {
+        let _ = self.0.protection.set(protection);
+        self.set_connected(true);
     }
 
     /// The connection has ended.

@@ -55,7 +55,7 @@ impl Guest {
     /// Everything that is logged while this connection's task runs, the program's own check included, is within it.
     pub(super) fn span(&self) -> Span {
         let (id, remote) = self.attendant.origin();
-        info_span!(target: LOG, "connection", connection = id.0, %remote)
+        info_span!(target: LOG, "connection", connection = id.get(), %remote)
     }
 
     /// From a transport that was just accepted.

@@ -64,7 +64,7 @@ impl Registry {
         if inner.closing {
             return None;
         }
-        let id = ConnectionId(inner.next_id);
+        let id = ConnectionId::new(inner.next_id);
         if let Err(overload) = inner.admission.arrive(id, Some(ip)) {
             return Some(Err(overload));
         }

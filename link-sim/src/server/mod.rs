@@ -75,7 +75,7 @@ enum Stage {
 }
 
 const fn id(wire: WireId) -> ConnectionId {
-    ConnectionId(wire.0)
+    ConnectionId::new(wire.0)
 }
 
 impl Life {
@@ -406,7 +406,7 @@ impl Server {
 
     fn peer(&mut self, address: Address) -> Option<(WireId, &mut Attended)> {
         let life = self.life.as_mut()?;
-        let holder = WireId(life.admission.holder(&address)?.0);
+        let holder = WireId(life.admission.holder(&address)?.get());
         let attended = life.attended.get_mut(&holder)?;
         let there = attended.connected && matches!(attended.stage, Stage::Authenticated(_));
         there.then_some((holder, attended))

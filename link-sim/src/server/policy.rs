@@ -150,7 +150,7 @@ impl Server {
             }
             Ok(Admitted::Replaces(old)) => {
                 env.marks.reach(Mark::Replaced);
-                let old = WireId(old.0);
+                let old = WireId(old.get());
                 if let Some(other) = life.attended.get_mut(&old) {
                     other.connected = false;
                     let handshaking = !matches!(other.stage, Stage::Authenticated(_));
