@@ -194,16 +194,29 @@ pub enum CloseReason {
     Replaced,
     /// This side, a server, refused the client.
     #[error("refused: {0}")]
-    Refused(#[from] Refusal),
+    Refused(Refusal),
     /// This side, a client, was refused or dropped by the server with this status.
     #[error("the server answered {0}")]
     RefusedByServer(Status),
     /// The peer broke a rule.
     #[error("the peer {0}")]
-    Violation(#[from] Violation),
+    Violation(Violation),
     /// The peer read too slowly: more bytes were waiting for it than its bound allows.
     #[error("the peer does not read what it is sent")]
     SlowPeer,
+}
+
+// What a refusal or a violation says is in the text of the reason, so neither is its source as well.
+impl From<Refusal> for CloseReason {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Violation> for CloseReason {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
 }
 
 /// The code of a close frame, for people, if there is one.
