@@ -1,6 +1,6 @@
 //! What can be asked for.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use link_driver::{Address, Message};
@@ -24,7 +24,20 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run a server.
     Serve(Serve),
-    /// Connect to a server.
+    /// Connect to a server: send lines to it, and print what it sends.
+    ///
+    /// Sends each line that is typed or piped in, once authenticated. A line that is a JSON object is sent as it is, any other
+    /// text as {"type":"text","text":"..."}; empty lines are skipped. It reads no faster than the server takes the lines, and
+    /// keeps them while the connection is lost. A line that cannot be sent is reported with its number, and the next one
+    /// follows.
+    ///
+    /// After the end of the input it waits for answers (--linger), then closes the connection so that everything that was sent
+    /// arrives. With --count it leaves as soon as so many messages have been received. With both, it waits for --count messages,
+    /// and fails if they have not come within --linger.
+    ///
+    /// Without any input (`< /dev/null`, or a terminal with --count) it stays until --count, --linger or Ctrl-C ends it.
+    ///
+    /// Exit code 1 if the connection was refused or lost for good, or a piped line could not be sent.
     Connect(Connect),
     /// Put load on a server, and measure how it bears it.
     ///
@@ -91,14 +104,18 @@ pub(crate) struct Serve {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Connect {
-    /// The server, such as ws://localhost:3793 or wss://link.example.
+    /// The server, such as localhost:3793, ws://localhost:3793 or wss://link.example.
+    #[arg(value_parser = url)]
     pub(crate) url: String,
     /// A JSON object to send once authenticated; again for more.
     #[arg(long, value_name = "JSON", value_parser = message)]
     pub(crate) send: Vec<Message>,
-    /// Leave after so many received messages.
+    /// Leave after so many received messages, even if input is left.
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+    /// How long to wait for answers after the last line of the input was sent [default: 2s; with --count: as long as it takes].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) linger: Option<Duration>,
     /// An address that the server may have; again for more.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) pin: Vec<Address>,
@@ -125,7 +142,8 @@ pub(crate) struct Connect {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Bench {
-    /// The server, such as ws://localhost:3793 or wss://link.example.
+    /// The server, such as localhost:3793, ws://localhost:3793 or wss://link.example.
+    #[arg(value_parser = url)]
     pub(crate) url: String,
     /// What to do there.
     #[arg(long, value_name = "MODE", default_value = "echo")]
@@ -242,6 +260,11 @@ pub(crate) enum Wallet {
 
 fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "give an IP address and a port, such as 127.0.0.1:3793 or [::1]:3793".into())
+}
+
+/// A URL, of which the scheme can be left out.
+fn url(text: &str) -> Result<String, Infallible> {
+    Ok(if text.contains("://") { text.into() } else { format!("ws://{text}") })
 }
 
 fn message(text: &str) -> Result<Message, String> {

@@ -2,6 +2,7 @@
 //!
 //! - `args`: what can be asked for.
 //! - `serve`, `connect`, `bench`, `wallet`: the commands.
+//! - `input`: what is typed or piped in.
 //! - `key`: where a key comes from, and how a wallet file looks.
 //! - `output`: what is printed, for people or as JSON.
 //!
@@ -10,6 +11,7 @@
 mod args;
 mod bench;
 mod connect;
+mod input;
 mod key;
 mod output;
 mod serve;
