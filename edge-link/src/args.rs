@@ -1,6 +1,11 @@
 //! What can be asked for.
 
-use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use link_driver::{Address, Message};
@@ -69,6 +74,9 @@ pub(crate) struct Serve {
     /// Send every message on to everybody who is connected, its sender among them.
     #[arg(long, conflicts_with = "echo")]
     pub(crate) broadcast: bool,
+    /// Serve the counters to Prometheus, over HTTP at /metrics; on 127.0.0.1 when only a port is given.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = metrics)]
+    pub(crate) metrics: Option<SocketAddr>,
     /// Do not print messages: for a server that is to be fast.
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -260,6 +268,17 @@ pub(crate) enum Wallet {
 
 fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "give an IP address and a port, such as 127.0.0.1:3793 or [::1]:3793".into())
+}
+
+/// The same, where a port alone is on the loopback.
+fn metrics(text: &str) -> Result<SocketAddr, String> {
+    match text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
+        Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Err(_) => text.parse().map_err(|_| {
+            "give a port, such as 9464, or an IP address and a port, such as 0.0.0.0:9464 or [::1]:9464"
+                .into()
+        }),
+    }
 }
 
 /// A URL, of which the scheme can be left out.

@@ -2,6 +2,7 @@
 //!
 //! - `args`: what can be asked for.
 //! - `serve`, `connect`, `bench`, `wallet`: the commands.
+//! - `metrics`: a server's counters for Prometheus.
 //! - `input`: what is typed or piped in.
 //! - `key`: where a key comes from, and how a wallet file looks.
 //! - `output`: what is printed, for people or as JSON.
@@ -13,6 +14,7 @@ mod bench;
 mod connect;
 mod input;
 mod key;
+mod metrics;
 mod output;
 mod serve;
 mod wallet;
