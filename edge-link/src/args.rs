@@ -16,10 +16,14 @@ pub(crate) const MIN_SIZE: i64 = 30;
 const MAX_SIZE: i64 = 16 << 20;
 /// The longest time that `bench` is asked for.
 const MAX_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+const ENVIRONMENT: &str = "\
+Environment:
+  LINK_PRIVATE_KEY  the private key in hex, where no option gives one
+  RUST_LOG          what to log on stderr, such as debug or link::server=debug; nothing without it";
 
 /// Authenticated, live lines between programs that know each other by wallet address.
 #[derive(Debug, Parser)]
-#[command(name = "edge-link", version, max_term_width = 100)]
+#[command(name = "edge-link", version, max_term_width = 100, after_help = ENVIRONMENT)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,

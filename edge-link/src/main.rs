@@ -6,6 +6,7 @@
 //! - `input`: what is typed or piped in.
 //! - `key`: where a key comes from, and how a wallet file looks.
 //! - `output`: what is printed, for people or as JSON.
+//! - `logs`: what is logged.
 //!
 //! Exit codes: 0 done; 1 refused, lost or not valid (the reason is on stderr); 2 wrong usage.
 
@@ -14,6 +15,7 @@ mod bench;
 mod connect;
 mod input;
 mod key;
+mod logs;
 mod metrics;
 mod output;
 mod serve;
@@ -57,7 +59,9 @@ impl From<io::Error> for Failure {
 }
 
 fn main() -> ExitCode {
-    let (reason, code) = match run(Args::parse()) {
+    let args = Args::parse();
+    logs::start();
+    let (reason, code) = match run(args) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Failed(reason)) => (reason, 1),
         Err(Failure::Usage(reason)) => (reason, 2),
