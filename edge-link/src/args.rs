@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
+use clap_complete::Shell;
 use link_driver::{Address, Message};
 
 /// What `bench` needs in each message for itself.
@@ -64,6 +65,24 @@ pub(crate) enum Command {
     Wallet {
         #[command(subcommand)]
         command: Wallet,
+    },
+    /// Print a completion script for a shell.
+    ///
+    /// For bash: edge-link completions bash > ~/.local/share/bash-completion/completions/edge-link
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print a man page, or write all of them to a directory.
+    ///
+    /// To read one: edge-link man serve | man -l -
+    Man {
+        /// The subcommand that it is about, such as `serve` or `wallet new` [default: all of edge-link].
+        #[arg(value_name = "COMMAND", conflicts_with = "out")]
+        command: Vec<String>,
+        /// Write the pages of edge-link and all its subcommands to this directory.
+        #[arg(long, value_name = "DIRECTORY")]
+        out: Option<PathBuf>,
     },
 }
 

@@ -1,7 +1,7 @@
 //! `edge-link`: Link on the command line.
 //!
 //! - `args`: what can be asked for.
-//! - `serve`, `connect`, `bench`, `wallet`: the commands.
+//! - `serve`, `connect`, `bench`, `wallet`, `manual`: the commands.
 //! - `metrics`: a server's counters for Prometheus.
 //! - `input`: what is typed or piped in.
 //! - `key`: where a key comes from, and how a wallet file looks.
@@ -16,6 +16,7 @@ mod connect;
 mod input;
 mod key;
 mod logs;
+mod manual;
 mod metrics;
 mod output;
 mod serve;
@@ -85,6 +86,9 @@ fn run(args: Args) -> Result<(), Failure> {
         },
         Command::Bench(args) => on_tokio(bench::run(args)),
         Command::Wallet { command } => wallet::run(command),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { out: Some(directory), .. } => manual::write_man_pages(&directory),
+        Command::Man { command, out: None } => manual::man(&command),
     }
 }
 
