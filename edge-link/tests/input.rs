@@ -5,7 +5,8 @@
 mod support;
 
 use std::{
-    io::Write as _,
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
     process::{Command, Stdio},
     thread,
 };
@@ -239,6 +240,46 @@ fn what_is_piped_in_while_the_connection_is_lost_is_sent_on_the_next_one() {
     assert_eq!(second.next("message")["message"], json!({ "n": 2 }));
     let client = client.finish();
     assert_eq!(client.code, Some(0), "{client:?}");
+}
+
+/// A relay between the two ends the first connection in the middle, after everything that was written has passed.
+#[test]
+fn what_a_lost_connection_has_not_written_is_sent_on_the_next_one() {
+    const LINES: u64 = 40_000;
+    let (mut server, url) = Running::serve(&[]);
+    let address = url.strip_prefix("ws://").unwrap().to_owned();
+    let relay = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay_address = relay.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for end_after in [6 << 20, u64::MAX] {
+            let (client, _) = relay.accept().unwrap();
+            let server = TcpStream::connect(&address).unwrap();
+            let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
+            std::io::copy(&mut (&client).take(end_after), &mut &server).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            // Once the client has closed, whatever it wrote has passed; once the server has, that was taken. Only then does the
+            // next connection take the place of this one.
+            let _ = std::io::copy(&mut &client, &mut &server);
+            let _ = server.shutdown(Shutdown::Write);
+            let _ = std::io::copy(&mut &server, &mut std::io::sink());
+        }
+    });
+    let filler = "x".repeat(300);
+    let input: String = (1..=LINES).map(|n| format!("{{\"n\":{n},\"filler\":\"{filler}\"}}\n")).collect();
+    let client = thread::spawn(move || {
+        run_with_input(&["connect", &relay_address, "--reconnect-delay", "1ms", "--linger", "0s"], input)
+    });
+    let mut received = Vec::new();
+    while received.last() != Some(&LINES) {
+        received.push(server.next("message")["message"]["n"].as_u64().unwrap());
+    }
+    assert!(received.is_sorted(), "each comes once, in order");
+    // But for the one that was cut in the middle.
+    assert!(received.len() as u64 >= LINES - 1, "{} of {LINES} arrived", received.len());
+    let client = client.join().unwrap();
+    assert_eq!(client.code, Some(0), "{}", client.stderr);
+    assert!(client.stdout.contains("disconnected"), "{}", client.stdout);
 }
 
 #[test]
