@@ -1,8 +1,14 @@
 //! What can be asked for.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
+use clap_complete::Shell;
 use link_driver::{Address, Message};
 
 /// What `bench` needs in each message for itself.
@@ -11,10 +17,14 @@ pub(crate) const MIN_SIZE: i64 = 30;
 const MAX_SIZE: i64 = 16 << 20;
 /// The longest time that `bench` is asked for.
 const MAX_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+const ENVIRONMENT: &str = "\
+Environment:
+  LINK_PRIVATE_KEY  the private key in hex, where no option gives one
+  RUST_LOG          what to log on stderr, such as debug or link::server=debug; nothing without it";
 
 /// Authenticated, live lines between programs that know each other by wallet address.
 #[derive(Debug, Parser)]
-#[command(name = "edge-link", version, max_term_width = 100)]
+#[command(name = "edge-link", version, max_term_width = 100, after_help = ENVIRONMENT)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -24,7 +34,20 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run a server.
     Serve(Serve),
-    /// Connect to a server.
+    /// Connect to a server: send lines to it, and print what it sends.
+    ///
+    /// Sends each line that is typed or piped in, once authenticated. A line that is a JSON object is sent as it is, any other
+    /// text as {"type":"text","text":"..."}; empty lines are skipped. It reads no faster than the server takes the lines, and
+    /// keeps them while the connection is lost. A line that cannot be sent is reported with its number, and the next one
+    /// follows.
+    ///
+    /// After the end of the input it waits for answers (--linger), then closes the connection so that everything that was sent
+    /// arrives. With --count it leaves as soon as so many messages have been received. With both, it waits for --count messages,
+    /// and fails if they have not come within --linger.
+    ///
+    /// Without any input (`< /dev/null`, or a terminal with --count) it stays until --count, --linger or Ctrl-C ends it.
+    ///
+    /// Exit code 1 if the connection was refused or lost for good, or a piped line could not be sent.
     Connect(Connect),
     /// Put load on a server, and measure how it bears it.
     ///
@@ -43,6 +66,24 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Wallet,
     },
+    /// Print a completion script for a shell.
+    ///
+    /// For bash: edge-link completions bash > ~/.local/share/bash-completion/completions/edge-link
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print a man page, or write all of them to a directory.
+    ///
+    /// To read one: edge-link man serve | man -l -
+    Man {
+        /// The subcommand that it is about, such as `serve` or `wallet new` [default: all of edge-link].
+        #[arg(value_name = "COMMAND", conflicts_with = "out")]
+        command: Vec<String>,
+        /// Write the pages of edge-link and all its subcommands to this directory.
+        #[arg(long, value_name = "DIRECTORY")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, ClapArgs)]
@@ -56,6 +97,9 @@ pub(crate) struct Serve {
     /// Send every message on to everybody who is connected, its sender among them.
     #[arg(long, conflicts_with = "echo")]
     pub(crate) broadcast: bool,
+    /// Serve the counters to Prometheus, over HTTP at /metrics; on 127.0.0.1 when only a port is given.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = metrics)]
+    pub(crate) metrics: Option<SocketAddr>,
     /// Do not print messages: for a server that is to be fast.
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -91,14 +135,18 @@ pub(crate) struct Serve {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Connect {
-    /// The server, such as ws://localhost:3793 or wss://link.example.
+    /// The server, such as localhost:3793, ws://localhost:3793 or wss://link.example.
+    #[arg(value_parser = url)]
     pub(crate) url: String,
     /// A JSON object to send once authenticated; again for more.
     #[arg(long, value_name = "JSON", value_parser = message)]
     pub(crate) send: Vec<Message>,
-    /// Leave after so many received messages.
+    /// Leave after so many received messages, even if input is left.
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+    /// How long to wait for answers after the last line of the input was sent [default: 2s; with --count: as long as it takes].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) linger: Option<Duration>,
     /// An address that the server may have; again for more.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) pin: Vec<Address>,
@@ -125,7 +173,8 @@ pub(crate) struct Connect {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Bench {
-    /// The server, such as ws://localhost:3793 or wss://link.example.
+    /// The server, such as localhost:3793, ws://localhost:3793 or wss://link.example.
+    #[arg(value_parser = url)]
     pub(crate) url: String,
     /// What to do there.
     #[arg(long, value_name = "MODE", default_value = "echo")]
@@ -242,6 +291,22 @@ pub(crate) enum Wallet {
 
 fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "give an IP address and a port, such as 127.0.0.1:3793 or [::1]:3793".into())
+}
+
+/// The same, where a port alone is on the loopback.
+fn metrics(text: &str) -> Result<SocketAddr, String> {
+    match text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
+        Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Err(_) => text.parse().map_err(|_| {
+            "give a port, such as 9464, or an IP address and a port, such as 0.0.0.0:9464 or [::1]:9464"
+                .into()
+        }),
+    }
+}
+
+/// A URL, of which the scheme can be left out.
+fn url(text: &str) -> Result<String, Infallible> {
+    Ok(if text.contains("://") { text.into() } else { format!("ws://{text}") })
 }
 
 fn message(text: &str) -> Result<Message, String> {

@@ -1,16 +1,23 @@
 //! `edge-link`: Link on the command line.
 //!
 //! - `args`: what can be asked for.
-//! - `serve`, `connect`, `bench`, `wallet`: the commands.
+//! - `serve`, `connect`, `bench`, `wallet`, `manual`: the commands.
+//! - `metrics`: a server's counters for Prometheus.
+//! - `input`: what is typed or piped in.
 //! - `key`: where a key comes from, and how a wallet file looks.
 //! - `output`: what is printed, for people or as JSON.
+//! - `logs`: what is logged.
 //!
 //! Exit codes: 0 done; 1 refused, lost or not valid (the reason is on stderr); 2 wrong usage.
 
 mod args;
 mod bench;
 mod connect;
+mod input;
 mod key;
+mod logs;
+mod manual;
+mod metrics;
 mod output;
 mod serve;
 mod wallet;
@@ -53,7 +60,9 @@ impl From<io::Error> for Failure {
 }
 
 fn main() -> ExitCode {
-    let (reason, code) = match run(Args::parse()) {
+    let args = Args::parse();
+    logs::start();
+    let (reason, code) = match run(args) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Failed(reason)) => (reason, 1),
         Err(Failure::Usage(reason)) => (reason, 2),
@@ -77,6 +86,9 @@ fn run(args: Args) -> Result<(), Failure> {
         },
         Command::Bench(args) => on_tokio(bench::run(args)),
         Command::Wallet { command } => wallet::run(command),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { out: Some(directory), .. } => manual::write_man_pages(&directory),
+        Command::Man { command, out: None } => manual::man(&command),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     Failure,
     args::Serve,
     interrupted,
+    metrics::Metrics,
     output::{Printer, in_words},
 };
 
@@ -34,15 +35,26 @@ pub(crate) async fn run<R: Runtime>(args: Serve) -> Result<(), Failure> {
     if let (Some(cert), Some(key)) = (args.tls_cert, args.tls_key) {
         builder = builder.tls_cert(cert).tls_key(key);
     }
+    let metrics = match args.metrics {
+        Some(address) => Some(Metrics::bind(address).await?),
+        None => None,
+    };
     let mut server = builder.bind().await.map_err(|error: BindError| Failure::failed(error))?;
     let (url, address) = (server.url().map_err(Failure::failed)?, server.address());
+    let handle = server.handle();
+    let metrics_url = metrics.as_ref().map(Metrics::url);
+    if let Some(metrics) = metrics {
+        tokio::spawn(metrics.serve(handle.clone()));
+    }
     printer.event(
         "listening",
-        &[("url", (&url).into()), ("address", (&address).into())],
-        &format!("listening at {url} as {address}"),
+        &[("url", (&url).into()), ("address", (&address).into()), ("metrics", metrics_url.as_deref().into())],
+        &match &metrics_url {
+            Some(metrics) => format!("listening at {url} as {address}; metrics at {metrics}"),
+            None => format!("listening at {url} as {address}"),
+        },
     )?;
 
-    let handle = server.handle();
     let closing = handle.clone();
     tokio::spawn(async move {
         interrupt.await;
