@@ -880,6 +880,13 @@ fn a_ticket_that_nobody_holds_any_more_is_a_refusal() {
 }
 
 #[test]
+fn an_end_that_the_program_has_heard_of_before_its_turn_needs_no_other_one() {
+    let mut host = Host::quiet(|_| {});
+    host.incoming.push_back(Incoming::Ended);
+    assert_eq!((host.turn(), &host.closed), ("wait", &Some(CloseReason::Lost)));
+}
+
+#[test]
 fn an_end_that_comes_of_the_programs_turn_begins_another_one() {
     // So that the program hears of it without delay.
     let mut host = Host::quiet(|_| {});
