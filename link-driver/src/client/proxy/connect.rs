@@ -311,16 +311,21 @@ mod tests {
     use super::*;
 
     /// A proxy that says all of this, whatever it is told.
-    struct Says<'a>(Cursor<&'a [u8]>, Vec<u8>);
+    struct Says<'a> {
+        said: Cursor<&'a [u8]>,
+        heard: Vec<u8>,
+        /// Whether something was written since the last flush.
+        held_back: bool,
+    }
 
     impl<'a> Says<'a> {
         fn new(said: &'a [u8]) -> Self {
-            Self(Cursor::new(said), Vec::new())
+            Self { said: Cursor::new(said), heard: Vec::new(), held_back: false }
         }
 
         fn unread(&self) -> usize {
-            let read = usize::try_from(self.0.position()).expect("short");
-            self.0.get_ref().len().saturating_sub(read)
+            let read = usize::try_from(self.said.position()).expect("short");
+            self.said.get_ref().len().saturating_sub(read)
         }
     }
 
@@ -330,7 +335,8 @@ mod tests {
             cx: &mut Context<'_>,
             buffer: &mut [u8],
         ) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.0).poll_read(cx, buffer)
+            assert!(!self.held_back, "an answer is waited for, and the question has not left");
+            Pin::new(&mut self.said).poll_read(cx, buffer)
         }
     }
 
@@ -340,11 +346,13 @@ mod tests {
             _: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
-            self.1.extend(bytes);
+            self.heard.extend(bytes);
+            self.held_back = true;
             Poll::Ready(Ok(bytes.len()))
         }
 
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.held_back = false;
             Poll::Ready(Ok(()))
         }
 
@@ -483,11 +491,11 @@ mod tests {
         let mut stream = Says::new(b"\x05\x00\x05\x00\x00\x01\x7f\0\0\x01\x12\x34");
         let known = credentials();
         socks5_connect(&mut stream, "link.example", 3793, Some(&known)).now_or_never();
-        assert_eq!(stream.1, b"\x05\x02\x00\x02\x05\x01\x00\x03\x0clink.example\x0e\xd1");
+        assert_eq!(stream.heard, b"\x05\x02\x00\x02\x05\x01\x00\x03\x0clink.example\x0e\xd1");
         let mut stream = Says::new(b"\x05\x02\x01\x00");
         socks5_connect(&mut stream, "127.0.0.1", 3793, Some(&known)).now_or_never();
         assert_eq!(
-            stream.1,
+            stream.heard,
             b"\x05\x02\x00\x02\x01\x07Aladdin\x0bopen sesame\x05\x01\x00\x01\x7f\0\0\x01\x0e\xd1"
         );
     }
