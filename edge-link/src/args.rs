@@ -9,7 +9,7 @@ use std::{
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
-use link_driver::{Address, Message};
+use link_driver::{Address, InvalidProxy, Message, Proxy};
 
 /// What `bench` needs in each message for itself.
 pub(crate) const MIN_SIZE: i64 = 30;
@@ -153,6 +153,15 @@ pub(crate) struct Connect {
     /// Trust the certificates that these have issued (PEM), instead of those that browsers trust.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+    /// Connect through this proxy: http://, socks5:// or socks5h://, with user:password@ before the host if it wants that; or
+    /// env: the proxy that the environment names.
+    ///
+    /// With socks5h:// and http:// the proxy resolves the server's name, with socks5:// this machine does. With env, these
+    /// variables are read, and the first that is set counts: for wss:// servers https_proxy, HTTPS_PROXY, all_proxy, ALL_PROXY; for
+    /// ws:// servers http_proxy, all_proxy, ALL_PROXY; and no_proxy or NO_PROXY for the servers that are reached directly. Other
+    /// users of this machine may see a password that is given here; in the environment they do not.
+    #[arg(long, value_name = "URL|env", value_parser = proxy)]
+    pub(crate) proxy: Option<Result<Proxy, InvalidProxy>>,
     /// How many times in a row to dial again.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) max_reconnect_attempts: u32,
@@ -307,6 +316,11 @@ fn metrics(text: &str) -> Result<SocketAddr, String> {
 /// A URL, of which the scheme can be left out.
 fn url(text: &str) -> Result<String, Infallible> {
     Ok(if text.contains("://") { text.into() } else { format!("ws://{text}") })
+}
+
+/// A bad one is reported later: clap would repeat it, with the password that it may hold.
+fn proxy(text: &str) -> Result<Result<Proxy, InvalidProxy>, Infallible> {
+    Ok(if text == "env" { Proxy::from_env() } else { Proxy::parse(text) })
 }
 
 fn message(text: &str) -> Result<Message, String> {

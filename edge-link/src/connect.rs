@@ -41,6 +41,9 @@ pub(crate) async fn run<R: Runtime>(args: Connect) -> Result<(), Failure> {
     if let Some(ca) = args.ca {
         builder = builder.tls_ca(ca);
     }
+    if let Some(proxy) = args.proxy {
+        builder = builder.proxy(proxy.map_err(Failure::usage)?);
+    }
     let mut client = builder.start().map_err(|error| match error {
         ConnectError::Target(error) => Failure::usage(error),
         error => Failure::failed(error),

@@ -2,7 +2,9 @@
 
 mod support;
 
-use support::{ADDRESS, KEY, Running, edge_link, finish, run};
+use std::process::Command;
+
+use support::{ADDRESS, KEY, Running, edge_link, finish, proxy, run};
 
 #[test]
 fn messages_go_there_and_back_as_json_lines() {
@@ -160,6 +162,7 @@ fn wrong_usage_is_2() {
         &["connect", "ws://localhost", "--runtime", "glommio"],
         &["serve", "--tls-cert", "only-half.pem"],
         &["connect", "ws://localhost", "--count", "-1"],
+        &["connect", "ws://localhost", "--proxy", "ftp://proxy.example"],
         &["wallet", "check"],
         &["dance"],
         &[],
@@ -207,4 +210,71 @@ fn every_runtime_talks_to_every_other_over_tls() {
         assert_eq!(stranger.code, Some(1));
         assert!(stranger.stderr.contains("certificate"), "{stranger:?}");
     }
+}
+
+/// `connect` without a proxy of whoever runs the tests, to a name that only the proxy can resolve.
+fn connect_through(proxy: &str) -> Command {
+    let mut command =
+        edge_link(&["connect", "ws://link.invalid", "--json", "--send", r#"{"a":1}"#, "--count", "1"]);
+    command.args(["--proxy", proxy, "--max-reconnect-attempts", "0"]);
+    for name in ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"]
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
+#[test]
+fn connect_goes_through_a_proxy_that_is_given_or_named_by_the_environment() {
+    let (_server, url) = Running::serve(&["--echo", "--quiet"]);
+    for from_environment in [false, true] {
+        let (at, asked) = proxy(&url);
+        let proxy = format!("http://Aladdin:open%20sesame@{at}");
+        let mut command = connect_through(if from_environment { "env" } else { &proxy });
+        if from_environment {
+            command.env("ALL_PROXY", &proxy);
+        }
+        let client = finish(command);
+        assert_eq!(client.code, Some(0), "{client:?}");
+        assert_eq!(client.events().last().unwrap()["message"], serde_json::json!({ "a": 1 }));
+        let asked = asked.join().unwrap();
+        assert!(asked.starts_with("CONNECT link.invalid:3793 HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), "{asked}");
+    }
+}
+
+#[test]
+fn the_environment_names_a_proxy_only_where_one_asks_for_it_and_not_for_excepted_servers() {
+    let (_server, url) = Running::serve(&["--echo", "--quiet"]);
+    let everything = ["connect", url.as_str(), "--send", r#"{"a":1}"#, "--count", "1"];
+    for (more, excepted) in [(&[][..], ""), (&["--proxy", "env"], "127.0.0.0/8")] {
+        let mut command = edge_link(&[&everything, more].concat());
+        // Nobody is there.
+        command.env("ALL_PROXY", "http://127.0.0.1:1").env("NO_PROXY", excepted).env_remove("no_proxy");
+        let client = finish(command);
+        assert_eq!(client.code, Some(0), "{client:?}");
+    }
+}
+
+#[test]
+fn a_bad_proxy_is_wrong_usage_and_its_password_is_not_repeated() {
+    for (proxy, variable, said) in [
+        ("ftp://user:s3cret@proxy.example", "", "socks5://"),
+        ("http://user:s3cret", "", "port"),
+        ("env", "socks4://user:s3cret@proxy.example", "ALL_PROXY"),
+    ] {
+        let mut command = connect_through(proxy);
+        command.env("ALL_PROXY", variable);
+        let refused = finish(command);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains(said) && !refused.stderr.contains("s3cret"), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_proxy_that_does_not_connect_is_named_without_its_password() {
+    let refused = finish(connect_through("socks5h://user:s3cret@127.0.0.1:1"));
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("socks5h://127.0.0.1:1"), "{refused:?}");
+    assert!(!format!("{refused:?}").contains("s3cret"), "{refused:?}");
 }

@@ -49,7 +49,7 @@ use std::{
     time::Instant,
 };
 
-use async_std::net::{TcpListener, TcpStream};
+use async_std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use futures_io::{AsyncRead, AsyncWrite};
 pub use link_driver::{
     Address, AttachError, BindError, ByteString, Bytes, Candidate, ClientError, ClientEvent, ClientHandle,
@@ -107,6 +107,10 @@ impl Runtime for AsyncStd {
         // It fails where the peer has reset the connection already: whoever reads it will learn of that.
         let _ = stream.set_nodelay(true);
         Ok(Stream(stream))
+    }
+
+    async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok((host, port).to_socket_addrs().await?.collect())
     }
 
     async fn bind(address: SocketAddr) -> io::Result<Self::Listener> {

@@ -39,6 +39,7 @@ pub mod hostile;
 pub mod idle;
 pub mod messages;
 pub mod misbehaviour;
+pub mod proxies;
 pub mod queues;
 pub mod reconnecting;
 pub mod refusals;
@@ -293,6 +294,22 @@ macro_rules! conformance {
                 tls_goes_over_a_connectors_stream_as_well
                 what_a_stream_holds_back_leaves_as_soon_as_it_can
                 what_a_connector_says_or_does_not_say_is_told;
+            proxies:
+                ws_and_wss_go_through_each_kind_of_proxy
+                a_client_comes_back_through_the_proxy
+                with_socks5_this_machine_resolves_the_name
+                with_socks5_each_address_of_a_name_is_tried
+                a_server_that_is_excepted_is_reached_directly
+                a_connector_takes_the_place_of_a_proxy_whichever_comes_first
+                wrong_or_missing_credentials_are_told_apart_and_never_shown
+                a_proxy_that_refuses_says_why
+                a_proxy_that_is_not_there_is_named
+                a_name_that_does_not_resolve_is_told
+                a_silent_proxy_is_given_up_after_the_connect_timeout
+                a_proxy_that_never_ends_its_answer_is_left
+                half_an_answer_and_garbage_are_told_apart
+                what_the_server_says_right_behind_the_proxys_answer_is_not_lost
+                a_client_can_be_closed_while_the_proxy_says_nothing;
             stats:
                 a_fresh_server_has_counted_nothing
                 messages_and_bytes_are_counted_both_ways

@@ -47,6 +47,10 @@ impl<R: Runtime> Runtime for OnAsyncTungstenite<R> {
         R::connect(host, port)
     }
 
+    fn resolve(host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send {
+        R::resolve(host, port)
+    }
+
     fn bind(address: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + Send {
         R::bind(address)
     }

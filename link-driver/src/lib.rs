@@ -39,7 +39,7 @@ mod wallet;
 pub use async_tungstenite::{AsyncTungstenite, OnAsyncTungstenite};
 pub use client::{
     Client, ClientBuilder, ClientError, ClientEvent, ClientHandle, ConnectError, ConnectionFailure,
-    Destination, DialError, FailureCause,
+    Destination, DialError, FailureCause, InvalidProxy, Proxy, ProxyError, SocksReply,
 };
 pub use event_queue::DEFAULT_EVENT_CAPACITY;
 pub use framed::Framed;

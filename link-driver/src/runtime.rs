@@ -3,12 +3,14 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
+    net::{SocketAddr, ToSocketAddrs},
     pin::Pin,
     sync::LazyLock,
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use futures_channel::oneshot;
 use futures_io::{AsyncRead, AsyncWrite};
 use link_core::{Now, UnixMillis};
 
@@ -31,6 +33,23 @@ pub trait Runtime: Sized + Send + Sync + 'static {
 
     /// Opens a connection to a host, by name or IP address.
     fn connect(host: &str, port: u16) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// The addresses of a host, by name or IP address. The client asks for them when a SOCKS5 proxy is to be told an address.
+    /// Unless a runtime does better, a thread of its own asks the system, and ends when that has answered.
+    fn resolve(host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send {
+        let host = host.to_owned();
+        async move {
+            let (sender, resolved) = oneshot::channel();
+            thread::Builder::new().name("link-resolve".into()).spawn(move || {
+                let addresses = (host.as_str(), port).to_socket_addrs().map(Vec::from_iter);
+                // Whoever asked may have lost patience.
+                let _ = sender.send(addresses);
+            })?;
+            resolved
+                .await
+                .unwrap_or_else(|_| Err(io::Error::other("the resolver has ended without an answer")))
+        }
+    }
 
     /// Listens at an address; port 0 asks the system for a free one.
     fn bind(address: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + Send;

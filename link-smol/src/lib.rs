@@ -108,6 +108,10 @@ impl Runtime for Smol {
         Ok(stream)
     }
 
+    async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        smol::net::resolve((host, port)).await
+    }
+
     async fn bind(address: SocketAddr) -> io::Result<Self::Listener> {
         TcpListener::bind(address).await
     }

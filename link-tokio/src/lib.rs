@@ -181,6 +181,10 @@ impl Runtime for Tokio {
         Ok(stream.compat())
     }
 
+    async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+    }
+
     async fn bind(address: SocketAddr) -> io::Result<Self::Listener> {
         TcpListener::bind(address).await
     }

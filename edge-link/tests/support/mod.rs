@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
     thread::{self, JoinHandle},
 };
@@ -182,4 +183,31 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An HTTP proxy for one client, which it connects to this server, and what it was asked.
+pub(crate) fn proxy(server: &str) -> (SocketAddr, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let server = server.strip_prefix("ws://").unwrap().trim_end_matches('/').to_owned();
+    let asked = thread::spawn(move || {
+        let (mut near, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            near.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        let mut far = TcpStream::connect(server).unwrap();
+        near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let (mut from, mut to) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+        thread::spawn(move || {
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        });
+        let _ = io::copy(&mut far, &mut near);
+        let _ = near.shutdown(Shutdown::Write);
+        String::from_utf8(head).unwrap()
+    });
+    (at, asked)
 }

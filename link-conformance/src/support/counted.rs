@@ -74,6 +74,8 @@ struct Counts {
     polls: AtomicUsize,
     arms: AtomicUsize,
     dials_hang: AtomicBool,
+    /// What every name resolves to, where the test says so.
+    addresses: Mutex<Option<Vec<SocketAddr>>>,
     /// By how many milliseconds the clock is ahead.
     ahead: AtomicU64,
     gate: Mutex<Gate>,
@@ -135,6 +137,11 @@ impl<R: Runtime, Tag: 'static> Counted<R, Tag> {
     pub(crate) fn work() -> Work {
         let counts = Self::counts();
         Work { polls: counts.polls.load(SeqCst), arms: counts.arms.load(SeqCst) }
+    }
+
+    /// From here on, every name resolves to these.
+    pub(crate) fn resolves_to(addresses: Vec<SocketAddr>) {
+        *Self::counts().addresses.lock().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
     }
 
     /// From here on, dialling never comes to an end.
@@ -273,6 +280,14 @@ impl<R: Runtime, Tag: 'static> Runtime for Counted<R, Tag> {
             pending::<()>().await;
         }
         R::connect(host, port).await.map(|inner| CountedStream::new(inner, Self::counts()))
+    }
+
+    async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let addresses = Self::counts().addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match addresses {
+            Some(addresses) => Ok(addresses),
+            None => R::resolve(host, port).await,
+        }
     }
 
     async fn bind(address: SocketAddr) -> io::Result<Self::Listener> {

@@ -218,7 +218,7 @@ impl RawPeer {
 }
 
 /// A script must not hang for ever.
-fn patient(stream: TcpStream) -> TcpStream {
+pub(crate) fn patient(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
     stream.set_nodelay(true).expect("no delay");

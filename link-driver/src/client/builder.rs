@@ -17,6 +17,7 @@ use tracing::{Instrument, info_span};
 use super::{
     Client, ClientHandle, ConnectionFailure, DialError, LOG, Shared,
     dial::{Connector, Destination, Dialler, Target},
+    proxy::Proxy,
     run::{Run, Welcome},
 };
 use crate::{
@@ -54,6 +55,7 @@ pub struct ClientBuilder<R> {
     /// What was wrong with a header, likewise.
     bad_header: Option<ConnectError>,
     connector: Option<Connector>,
+    proxy: Option<Proxy>,
     #[cfg(feature = "tls")]
     tls: crate::tls::ClientTls,
     options: Options,
@@ -116,6 +118,7 @@ impl<R: Runtime> ClientBuilder<R> {
             headers: HeaderMap::new(),
             bad_header: None,
             connector: None,
+            proxy: None,
             #[cfg(feature = "tls")]
             tls: crate::tls::ClientTls::default(),
             options: Options::default(),
@@ -173,16 +176,34 @@ impl<R: Runtime> ClientBuilder<R> {
         self
     }
 
-    /// How to connect to the server, in place of the runtime's own way: through a proxy, say, or a tunnel. TLS and the
-    /// WebSocket go over the stream that it returns, whatever kind that is. It is asked each time when the client dials,
-    /// and the [`connect_timeout`](Self::connect_timeout) goes on meanwhile. The stream should have `TCP_NODELAY` set, and
-    /// its `poll_close` should end the sending direction only.
+    /// The proxy to connect through, each time when the client dials: none. The
+    /// [`connect_timeout`](Self::connect_timeout) covers the proxy as well; a proxy that refuses is a [`DialError`], like a
+    /// server that cannot be reached. A [`connector`](Self::connector) or a
+    /// [`websocket_connector`](Self::websocket_connector) takes its place, whichever comes first.
+    ///
+    /// ```
+    /// # fn with<R: link_driver::Runtime>() -> Result<link_driver::ClientBuilder<R>, link_driver::InvalidProxy> {
+    /// use link_driver::{Client, Proxy};
+    ///
+    /// let proxy = Proxy::parse("http://user:password@proxy.example:3128")?; // or `Proxy::from_env()?`
+    /// Ok(Client::<R>::builder().url("wss://link.example/").proxy(proxy))
+    /// # }
+    /// ```
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(proxy);
+        self
+    }
+
+    /// How to connect to the server, in place of the runtime's own way and of a [`proxy`](Self::proxy): through a tunnel, say.
+    /// TLS and the WebSocket go over the stream that it returns, whatever kind that is. It is asked each time when the client
+    /// dials, and the [`connect_timeout`](Self::connect_timeout) goes on meanwhile. The stream should have `TCP_NODELAY` set,
+    /// and its `poll_close` should end the sending direction only.
     ///
     /// ```
     /// # fn with<R: link_driver::Runtime>() -> link_driver::ClientBuilder<R> {
     /// link_driver::Client::<R>::builder().host("link.example").connector(|destination| async move {
-    ///     let mut stream = R::connect("proxy.example", 3128).await?;
-    ///     // Here the proxy is asked for `destination.host` and `destination.port`.
+    ///     let mut stream = R::connect("gateway.example", 4000).await?;
+    ///     // Here the gateway is asked for `destination.host` and `destination.port`.
     ///     # let _ = (&mut stream, destination.host);
     ///     Ok(stream)
     /// })
@@ -202,8 +223,8 @@ impl<R: Runtime> ClientBuilder<R> {
     }
 
     /// How it comes to a WebSocket, when the program does all of that itself, the HTTP upgrade included: a function of the
-    /// destination, called for each attempt. It takes the place of a [`connector`](Self::connector), of TLS and of headers. Another
-    /// library's WebSocket becomes a [`Transport`] as [`Framed`](crate::Framed).
+    /// destination, called for each attempt. It takes the place of a [`connector`](Self::connector), of a [`proxy`](Self::proxy), of
+    /// TLS and of headers. Another library's WebSocket becomes a [`Transport`] as [`Framed`](crate::Framed).
     pub fn websocket_connector<F, C, T>(mut self, connector: F) -> Self
     where
         F: Fn(Destination) -> C + Send + Sync + 'static,
@@ -402,6 +423,7 @@ impl<R: Runtime> ClientBuilder<R> {
                 target,
                 headers: self.headers,
                 connector: self.connector,
+                proxy: self.proxy,
                 #[cfg(feature = "tls")]
                 tls,
                 timeout: self.connect_timeout,

@@ -9,6 +9,7 @@ use link_websocket::{
     http::{HeaderMap, Uri, uri::InvalidUri},
 };
 
+use super::proxy::{Proxy, ProxyError, ProxyServer};
 #[cfg(feature = "async-tungstenite")]
 use crate::async_tungstenite::AsyncTungstenite;
 use crate::{
@@ -75,6 +76,8 @@ pub(super) struct Dialler {
     pub(super) headers: HeaderMap,
     /// `None` for the runtime's own way.
     pub(super) connector: Option<Connector>,
+    /// On the runtime's own way.
+    pub(super) proxy: Option<Proxy>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<futures_rustls::TlsConnector>,
     pub(super) timeout: Duration,
@@ -91,6 +94,16 @@ pub enum DialError {
         target: String,
         /// What the system said.
         error: Arc<io::Error>,
+    },
+    /// The proxy is not there, or did not connect to the server.
+    #[error("cannot connect to {target} through the proxy {proxy}: {error}")]
+    Proxy {
+        /// Host and port of the server.
+        target: String,
+        /// The proxy's URL, without credentials.
+        proxy: String,
+        /// What is wrong, and what to do.
+        error: ProxyError,
     },
     /// There is no TLS, or none that can be trusted.
     #[error("{target}: {reason}")]
@@ -217,8 +230,20 @@ impl Dialler {
         let Self { target, timeout, .. } = self;
         match within::<R, _>(runtime::now::<R>().mono, *timeout, self.open::<R>(config)).await {
             Some(outcome) => outcome,
-            None => Err(DialError::Timeout { target: target.to_string(), timeout: *timeout }),
+            None => {
+                let target = match self.proxy_server() {
+                    Some(proxy) => format!("{target} (through the proxy {proxy})"),
+                    None => target.to_string(),
+                };
+                Err(DialError::Timeout { target, timeout: *timeout })
+            }
         }
+    }
+
+    /// The proxy on the way to the target, if there is one.
+    fn proxy_server(&self) -> Option<&ProxyServer> {
+        let proxy = self.proxy.as_ref().filter(|_| self.connector.is_none())?;
+        proxy.server_for(&self.target)
     }
 
     async fn open<R: Runtime>(&self, _config: &Config) -> Result<Opened<R::Stream>, DialError> {
@@ -227,7 +252,18 @@ impl Dialler {
         let destination = || Destination { host: target.host.clone(), port: target.port };
         let request = target.request(&self.headers)?;
         let stream = match &self.connector {
-            None => R::connect(&target.host, target.port).await.map(Dialled::Own),
+            None => match self.proxy_server() {
+                None => R::connect(&target.host, target.port).await.map(Dialled::Own),
+                Some(proxy) => {
+                    let connected = proxy.connect::<R>(target).await;
+                    let failed = |error| DialError::Proxy {
+                        target: target.to_string(),
+                        proxy: proxy.to_string(),
+                        error,
+                    };
+                    Ok(Dialled::Own(connected.map_err(failed)?))
+                }
+            },
             Some(Connector::Stream(connector)) => {
                 by_program(connector, destination()).await.map(Dialled::Foreign)
             }

@@ -2,12 +2,14 @@
 //!
 //! - `builder`: the options, and starting.
 //! - `dial`: from a host name to an open WebSocket.
+//! - `proxy`: through which proxy, and how.
 //! - `attendant`: between one connection and the program.
 //! - `run`: the task that dials, drives, and waits, as [`link_core::Reconnect`] says.
 
 mod attendant;
 mod builder;
 mod dial;
+mod proxy;
 mod run;
 
 use std::{
@@ -29,6 +31,7 @@ use link_core::{Address, CloseReason, GiveUp, IntoMessage, Message, Protection, 
 use crate::{event_queue::Events, outbox::Outbox, runtime::Runtime};
 pub use builder::{ClientBuilder, ConnectError};
 pub use dial::{Destination, DialError};
+pub use proxy::{InvalidProxy, Proxy, ProxyError, SocksReply};
 
 /// The target of everything that a client logs.
 const LOG: &str = "link::client";
