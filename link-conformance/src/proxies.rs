@@ -237,9 +237,9 @@ pub async fn ws_and_wss_go_through_each_kind_of_proxy<R: Runtime>() {
         }
         let (mut client, peer) = meet(&mut server, builder).await;
         assert_eq!(*proxy.asked(), ["link.invalid:4321"], "{kind:?}");
-        client.try_send(&numbered(1)).unwrap();
+        client.try_send(numbered(1)).unwrap();
         assert_eq!(number_of(&server.message().await.1), 1);
-        peer.try_send(&numbered_and_long(2, 500 << 10)).unwrap();
+        peer.try_send(numbered_and_long(2, 500 << 10)).unwrap();
         assert_eq!(number_of(&client.message().await), 2);
         client.close().soon::<R>().await;
         server.close().soon::<R>().await;

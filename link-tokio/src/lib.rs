@@ -123,10 +123,11 @@ pub use link_driver::{
     Close, CloseReason, Config, ConnectError, ConnectedClient, ConnectionFailure, ConnectionId,
     DEFAULT_EVENT_CAPACITY, DEFAULT_MAX_SEND_QUEUE, DEFAULT_PORT, DEFAULT_SEND_TIMEOUT, Destination,
     DialError, FailureCause, Frame, Framed, GiveUp, Incoming, IntoMessage, InvalidAddress, InvalidMessage,
-    InvalidPrivateKey, InvalidSignature, Message, NoListener, NoRandomness, NotUpgraded, Outcome, Overload,
-    PrivateKey, Protection, PublicKey, Refusal, Rejected, RoundTrips, Runtime, SendError, ServerError,
-    ServerEvent, ServerStats, Session, Signature, StartSendError, Status, Transport, UnixMillis, Verdict,
-    Violation, Wallet, http, manual, new_wallet, upgrade_response,
+    InvalidPrivateKey, InvalidProxy, InvalidSignature, Message, NoListener, NoRandomness, NotUpgraded,
+    Outcome, Overload, PrivateKey, Protection, Proxy, ProxyError, PublicKey, Refusal, Rejected, RoundTrips,
+    Runtime, SendError, ServerError, ServerEvent, ServerStats, Session, Signature, SocksReply,
+    StartSendError, Status, Transport, UnixMillis, Verdict, Violation, Wallet, http, manual, new_wallet,
+    upgrade_response,
 };
 #[cfg(feature = "async-tungstenite")]
 pub use link_driver::{AsyncTungstenite, OnAsyncTungstenite};
