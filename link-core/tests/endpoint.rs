@@ -526,7 +526,8 @@ fn a_stranger_that_takes_nothing_is_owed_little() {
         most = most.max(host.batch.iter().sum());
     }
     assert_eq!(host.closed, Some(CloseReason::SlowPeer));
-    assert!((12_000..20_000).contains(&most), "{most}");
+    // 16 KiB, and the last word.
+    assert!((16_300..16_450).contains(&most), "{most}");
 }
 
 #[test]
@@ -545,6 +546,16 @@ fn what_the_peer_has_taken_of_a_stalled_line_makes_room_for_more() {
     }
     assert!(host.endpoint.is_stalled());
     assert_eq!(host.closed, None);
+}
+
+#[test]
+fn one_message_may_always_leave_however_long_it_is() {
+    let mut host = Host::quiet(|config| (config.max_turn_bytes, config.max_message_size) = (100, 100));
+    // Another queue may allow more.
+    host.queue = SendQueue::new(&Config::server(server_wallet().clone()));
+    let long = Message::parse(format!(r#"{{"fill":"{}"}}"#, "x".repeat(900_000))).unwrap();
+    (0..2).for_each(|_| host.queue.push(&long).unwrap());
+    assert_eq!((host.turns(), host.texts().len()), ("wait", 2));
 }
 
 #[test]
@@ -601,6 +612,10 @@ fn a_peer_that_ends_its_direction_too_is_not_waited_for() {
     host.endpoint.close(CloseReason::Local, host.now);
     host.turn();
     assert_eq!(host.did[host.did.len() - 2..], ["shutdown", "yield"]);
+    // Whatever it still says is dropped by the shutdown.
+    host.did.clear();
+    host.turn();
+    assert_eq!(host.did, ["program", "shutdown", "wait"]);
     host.endpoint.handle_shut_down();
     assert_eq!(host.turn(), "done");
 }
@@ -911,6 +926,11 @@ fn one_message_always_fits_and_no_more_than_the_bound_waits() {
     assert_eq!(queue.push(numbered(3)), Err(SendError::Full { limit: config.max_send_queue }));
     assert_eq!(queue.take_unsent(), [numbered(1), numbered(2)]);
     assert_eq!(queue.push(numbered(4)), Err(SendError::Closed));
+    let mut queue = SendQueue::new(&config);
+    queue.push(numbered(1)).unwrap();
+    queue.push(numbered(2)).unwrap();
+    queue.close();
+    assert_eq!((queue.push(numbered(3)), queue.len()), (Err(SendError::Closed), 2));
 }
 
 #[test]
@@ -919,6 +939,8 @@ fn what_cannot_be_sent_is_refused_when_it_is_queued() {
     let long = Message::parse(format!(r#"{{"fill":"{}"}}"#, "x".repeat(100))).unwrap();
     let size = long.as_str().len();
     assert_eq!(host.endpoint.send(long), Err(SendError::TooLarge { size, limit: 100 }));
+    let just = Message::parse(format!(r#"{{"fill":"{}"}}"#, "x".repeat(89))).unwrap();
+    assert_eq!((just.as_str().len(), host.endpoint.send(just)), (100, Ok(())));
     let reserved = Message::parse(r#"{"type":"heartbeat"}"#).unwrap();
     assert!(matches!(host.endpoint.send(reserved), Err(SendError::Invalid(_))));
 }

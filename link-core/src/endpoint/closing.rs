@@ -40,11 +40,6 @@ pub(super) enum Patience {
 }
 
 impl Phase {
-    /// Whether messages are sent.
-    pub(super) const fn sends(&self) -> bool {
-        matches!(self, Self::Open | Self::Leaving(_))
-    }
-
     /// Whether the peer is read.
     pub(super) const fn reads(&self) -> bool {
         matches!(self, Self::Open | Self::Leaving(_) | Self::Draining(_))

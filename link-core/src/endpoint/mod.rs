@@ -406,7 +406,8 @@ impl Endpoint {
 
     /// Whether messages can leave at the moment.
     const fn sends(&self) -> bool {
-        !self.broken && self.stalled.is_none() && self.phase.sends() && self.connection.is_authenticated()
+        // (A connection that is over is not authenticated either.)
+        !self.broken && self.stalled.is_none() && self.connection.is_authenticated()
     }
 
     /// What the connection says, in its order.
