@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { Wallet, highS } from './wallet.js';
 
-const vectors = JSON.parse(readFileSync(new URL('../link-core/vectors/wallet-v1.json', import.meta.url), 'utf8'));
+const vectors = JSON.parse(readFileSync(new URL('../../link-core/vectors/wallet-v1.json', import.meta.url), 'utf8'));
 
 test('a private key gives its public key, address and short address, leading zeros or not', () => {
   for (const vector of vectors.wallets) {

@@ -135,7 +135,7 @@ function readable(line) {
 
 function program() {
   const told = process.env.EDGE_LINK;
-  const built = ['../target/release/edge-link', '../target/debug/edge-link'].map((path) => fileURLToPath(new URL(path, import.meta.url)));
+  const built = ['../../target/release/edge-link', '../../target/debug/edge-link'].map((path) => fileURLToPath(new URL(path, import.meta.url)));
   const found = (told ? [told] : built).find((path) => existsSync(path));
   if (found) return found;
   throw new Error(
