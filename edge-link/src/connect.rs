@@ -15,7 +15,7 @@ use crate::{
     args::Connect,
     input::{Input, Line, MAX_MESSAGE, Source},
     interrupted,
-    output::{Printer, in_words},
+    output::{Printer, in_words, with_causes},
 };
 
 /// How long to wait for answers after the end of the input, unless somebody says so.
@@ -46,7 +46,7 @@ pub(crate) async fn run<R: Runtime>(args: Connect) -> Result<(), Failure> {
     }
     let mut client = builder.start().map_err(|error| match error {
         ConnectError::Target(error) => Failure::usage(error),
-        error => Failure::failed(error),
+        error => Failure::failed(with_causes(&error)),
     })?;
 
     let source = match Source::of_stdin() {
@@ -107,7 +107,7 @@ pub(crate) async fn run<R: Runtime>(args: Connect) -> Result<(), Failure> {
             ClientEvent::Disconnected { unsent, .. } => outgoing.put_back(unsent),
             ClientEvent::ConnectionFailed(failure) => {
                 outgoing.report_handed_back(printer)?;
-                return Err(Failure::failed(failure));
+                return Err(Failure::failed(with_causes(&failure)));
             }
             _ => {}
         }
@@ -279,7 +279,7 @@ fn report(printer: Printer, happened: &ClientEvent) -> Result<(), Failure> {
             )?;
         }
         ClientEvent::ConnectionFailed(failure) => {
-            let reason = failure.to_string();
+            let reason = with_causes(failure);
             printer.event(
                 "connection_failed",
                 &[("reason", (&reason).into())],
@@ -287,7 +287,7 @@ fn report(printer: Printer, happened: &ClientEvent) -> Result<(), Failure> {
             )?;
         }
         ClientEvent::Error(error) => {
-            let reason = error.to_string();
+            let reason = with_causes(error);
             printer.event("error", &[("reason", (&reason).into())], &format!("error: {reason}"))?;
         }
         _ => {}

@@ -12,7 +12,7 @@ use crate::{
     args::Serve,
     interrupted,
     metrics::Metrics,
-    output::{Printer, in_words},
+    output::{Printer, in_words, with_causes},
 };
 
 pub(crate) async fn run<R: Runtime>(args: Serve) -> Result<(), Failure> {
@@ -39,7 +39,7 @@ pub(crate) async fn run<R: Runtime>(args: Serve) -> Result<(), Failure> {
         Some(address) => Some(Metrics::bind(address).await?),
         None => None,
     };
-    let mut server = builder.bind().await.map_err(|error: BindError| Failure::failed(error))?;
+    let mut server = builder.bind().await.map_err(|error: BindError| Failure::failed(with_causes(&error)))?;
     let (url, address) = (server.url().map_err(Failure::failed)?, server.address());
     let handle = server.handle();
     let metrics_url = metrics.as_ref().map(Metrics::url);
@@ -198,7 +198,7 @@ fn report(printer: Printer, happened: &ServerEvent) -> Result<(), Failure> {
             )?;
         }
         ServerEvent::Error(error) => {
-            let reason = error.to_string();
+            let reason = with_causes(error);
             printer.event("error", &[("reason", (&reason).into())], &format!("error: {reason}"))?;
         }
         ServerEvent::Close => printer.event("close", &[], "closed")?,

@@ -19,6 +19,7 @@
 
 #[cfg(feature = "async-tungstenite")]
 mod async_tungstenite;
+mod chain;
 mod client;
 mod event_queue;
 mod framed;

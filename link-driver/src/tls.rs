@@ -66,7 +66,7 @@ pub enum TlsError {
     #[error("the certificate or its key cannot be used: {0}")]
     Unusable(String),
     /// The name cannot be in a certificate.
-    #[error("{0:?} is no name that a certificate could be for")]
+    #[error("{0:?} is not a name that a certificate can be issued for")]
     Name(String),
 }
 
@@ -143,7 +143,8 @@ pub(crate) fn explain(error: &io::Error) -> String {
                 format!("its certificate is for another name: {problem}")
             }
             CertificateError::UnknownIssuer => {
-                "nobody that is trusted here has issued its certificate; give its issuer as a CA file".into()
+                "certificate issued by an untrusted CA; if you trust it, give its certificate as a CA file"
+                    .into()
             }
             // By far the commonest cause: an authority of one's own that was made anew, under its old name.
             CertificateError::BadSignature => {

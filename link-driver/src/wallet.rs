@@ -7,7 +7,7 @@ use link_core::{InvalidPrivateKey, PrivateKey, Wallet};
 #[error("the system's random source failed")]
 pub struct NoRandomness(#[source] getrandom::Error);
 
-/// A wallet that nobody had before, from the system's random source.
+/// A new wallet, from the system's random source.
 ///
 /// # Errors
 /// When the system has no randomness to give.

@@ -33,7 +33,7 @@ use crate::{
     Failure,
     args::{Bench, BenchMode},
     interrupted,
-    output::print,
+    output::{print, with_causes},
 };
 
 /// How often it is looked at how the run goes.
@@ -185,8 +185,8 @@ fn failure(error: ConnectError) -> Failure {
 /// Why there is no connection, without that it was not tried again, which goes without saying here.
 fn text(error: &ConnectError) -> String {
     match error {
-        ConnectError::Failed(failure) => failure.cause.to_string(),
-        error => error.to_string(),
+        ConnectError::Failed(failure) => with_causes(&failure.cause),
+        error => with_causes(error),
     }
 }
 

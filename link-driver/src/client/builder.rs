@@ -66,21 +66,21 @@ pub struct ClientBuilder<R> {
     runtime: PhantomData<fn() -> R>,
 }
 
-/// Why there is no line to the server.
+/// Why the client could not connect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The private key is none.
-    #[error("the private key is not valid: {0}")]
+    /// The private key is not valid.
+    #[error("invalid private key")]
     PrivateKey(#[from] InvalidPrivateKey),
-    /// There is no randomness for a fresh wallet.
+    /// The system has no random numbers for a new wallet.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
     /// TLS cannot be set up.
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] crate::TlsError),
-    /// The host is not one.
+    /// The server's URL or host is not valid.
     #[error(transparent)]
     Target(DialError),
     /// An extra header cannot be sent.
@@ -160,13 +160,13 @@ impl<R: Runtime> ClientBuilder<R> {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let bad = |reason| Some(ConnectError::Header { name: name.into(), reason });
         match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            (Err(_), _) => self.bad_header = bad("this is no name of a header"),
-            (_, Err(_)) => self.bad_header = bad("its value has characters that no header may have"),
+            (Err(_), _) => self.bad_header = bad("invalid header name"),
+            (_, Err(_)) => self.bad_header = bad("invalid header value"),
             (Ok(key), _) if OWN_HEADERS.contains(&key.as_str()) => {
-                self.bad_header = bad("it belongs to the WebSocket");
+                self.bad_header = bad("the WebSocket handshake sets this header itself");
             }
             (Ok(key), Ok(_)) if key == HOST && self.headers.contains_key(HOST) => {
-                self.bad_header = bad("there can be only one");
+                self.bad_header = bad("it can be given only once");
             }
             (Ok(key), Ok(value)) if key == HOST && value.to_str().is_err() => {
                 self.bad_header = bad("a host's name has ASCII characters only here; write it in Punycode");
@@ -350,7 +350,7 @@ impl<R: Runtime> ClientBuilder<R> {
         self
     }
 
-    /// How long the server may take nothing at all of what is sent to it: 30 s. Then it is dropped as
+    /// How long the server may accept no data before the connection is dropped: 30 s. It is dropped as
     /// [`SlowPeer`](link_core::CloseReason::SlowPeer). Zero switches that off, but not for a client that disconnects:
     /// what it still has to send gets the default.
     pub fn send_timeout(mut self, timeout: Duration) -> Self {

@@ -88,21 +88,23 @@ pub(super) struct Dialler {
 #[non_exhaustive]
 pub enum DialError {
     /// The name does not resolve, or nobody accepts connections there.
-    #[error("cannot connect to {target}: {error}")]
+    #[error("cannot connect to {target}")]
     Connect {
         /// Host and port.
         target: String,
         /// What the system said.
+        #[source]
         error: Arc<io::Error>,
     },
     /// The proxy is not there, or did not connect to the server.
-    #[error("cannot connect to {target} through the proxy {proxy}: {error}")]
+    #[error("cannot connect to {target} through the proxy {proxy}")]
     Proxy {
         /// Host and port of the server.
         target: String,
         /// The proxy's URL, without credentials.
         proxy: String,
         /// What is wrong, and what to do.
+        #[source]
         error: ProxyError,
     },
     /// There is no TLS, or none that can be trusted.
@@ -129,8 +131,8 @@ pub enum DialError {
         /// How long it had.
         timeout: Duration,
     },
-    /// What was given is not a server's URL, or host.
-    #[error("{target:?} is not where a server can be: {reason}")]
+    /// The server's URL or host is not valid.
+    #[error("invalid server address {target:?}: {reason}")]
     Target {
         /// What was given.
         target: String,
@@ -139,10 +141,26 @@ pub enum DialError {
     },
 }
 
-/// By what they say: an `io::Error` cannot be compared.
+/// Of what the system said, the kind is compared: an `io::Error` itself cannot be.
 impl PartialEq for DialError {
     fn eq(&self, other: &Self) -> bool {
-        self.to_string() == other.to_string()
+        match (self, other) {
+            (Self::Connect { target, error }, Self::Connect { target: to, error: said }) => {
+                (target, error.kind()) == (to, said.kind())
+            }
+            (Self::Proxy { target, proxy, error }, Self::Proxy { target: to, proxy: by, error: said }) => {
+                (target, proxy, error) == (to, by, said)
+            }
+            (Self::Tls { target, reason }, Self::Tls { target: to, reason: said })
+            | (Self::Target { target, reason }, Self::Target { target: to, reason: said })
+            | (Self::Upgrade { target, answer: reason }, Self::Upgrade { target: to, answer: said }) => {
+                (target, reason) == (to, said)
+            }
+            (Self::Timeout { target, timeout }, Self::Timeout { target: to, timeout: after }) => {
+                (target, timeout) == (to, after)
+            }
+            _ => false,
+        }
     }
 }
 

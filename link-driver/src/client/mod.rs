@@ -77,7 +77,7 @@ pub enum ClientEvent {
     },
     /// It will dial again.
     Reconnecting {
-        /// The how manieth time in a row, from 1.
+        /// Attempt number, from 1.
         attempt: u32,
         /// How long from now.
         delay: Duration,
@@ -90,16 +90,17 @@ pub enum ClientEvent {
 
 /// Why a client gave up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{cause} ({reason})")]
+#[error("{reason}")]
 #[non_exhaustive]
 pub struct ConnectionFailure {
     /// What happened last.
+    #[source]
     pub cause: FailureCause,
     /// Why that was the last.
     pub reason: GiveUp,
 }
 
-/// What made a client give up.
+/// The last thing that went wrong before a client gave up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FailureCause {
@@ -120,7 +121,7 @@ pub enum ClientError {
     Dial(#[from] DialError),
     /// The server did something wrong, and goes on.
     #[error("the server {0}")]
-    Violation(#[from] Violation),
+    Violation(Violation),
 }
 
 impl<R: Runtime> Client<R> {

@@ -106,20 +106,20 @@ impl fmt::Debug for Verdict {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// The private key is none.
-    #[error("the private key is not valid: {0}")]
+    /// The private key is not valid.
+    #[error("invalid private key")]
     PrivateKey(#[from] InvalidPrivateKey),
-    /// There is no randomness for a fresh wallet.
+    /// The system has no random numbers for a new wallet.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
     /// TLS cannot be set up.
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] crate::TlsError),
-    /// TLS is to be spoken, and there is no listener that could.
+    /// TLS was configured for a server without a listener.
     #[cfg(feature = "tls")]
     #[error(
-        "a server without a listener does not speak TLS: whoever upgrades its streams does; leave out `tls_cert`, `tls_key` \
+        "a server without a listener does not use TLS itself: the HTTP server in front of it does; leave out `tls_cert`, `tls_key` \
          and `tls_config`"
     )]
     TlsWithoutListener,
@@ -132,11 +132,12 @@ pub enum BindError {
         address: SocketAddr,
     },
     /// The system does not let it listen there.
-    #[error("cannot listen at {address}: {error}")]
+    #[error("cannot listen at {address}")]
     Listen {
         /// Where it was to listen.
         address: SocketAddr,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
 }
@@ -300,7 +301,7 @@ impl<R: Runtime> ServerBuilder<R> {
         self
     }
 
-    /// How long a client may take nothing at all of what is sent to it: 30 s. Then it is dropped as
+    /// How long a client may accept no data before it is dropped: 30 s. It is dropped as
     /// [`SlowPeer`](link_core::CloseReason::SlowPeer).
     pub fn send_timeout(mut self, timeout: Duration) -> Self {
         self.options.send_timeout = timeout;
@@ -327,7 +328,7 @@ impl<R: Runtime> ServerBuilder<R> {
         launch.with(listener, address)
     }
 
-    /// Starts with a listener that somebody else has bound (`host` and `port` then mean nothing): one that was handed
+    /// Starts with a listener that is already bound (`host` and `port` are ignored): one that was handed
     /// down by a supervisor, say, or has socket options of its own. Nobody is accepted until the server is first polled.
     ///
     /// # Errors

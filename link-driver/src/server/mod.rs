@@ -132,8 +132,8 @@ pub enum ServerError {
         others: u64,
     },
     /// The system did not give a connection, for want of file descriptors perhaps. The server tries again.
-    #[error("cannot accept a connection: {0}")]
-    Accept(io::Error),
+    #[error("cannot accept a connection")]
+    Accept(#[source] io::Error),
 }
 
 /// Why a stream was not taken. It has been dropped.
@@ -150,7 +150,7 @@ pub enum AttachError {
 
 /// The server has no listener of its own: it was [started](ServerBuilder::start) without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this server has no listener of its own, so there is no address to connect to")]
+#[error("this server has no listener, so it has no address to connect to")]
 pub struct NoListener;
 
 impl<R: Runtime> Server<R> {
@@ -293,7 +293,7 @@ impl<R: Runtime> ServerHandle<R> {
         Ok(format!("{}://{address}", if self.shared.speaks_tls() { "wss" } else { "ws" }))
     }
 
-    /// Takes a stream that somebody else has upgraded to a WebSocket: an HTTP server, say, that has Link at one of its
+    /// Takes a stream that is already upgraded to a WebSocket, such as one of an HTTP server that has Link at one of its
     /// paths. ([`upgrade_response`](crate::upgrade_response) says what it answers to the request.) From here on the
     /// connection is like every other one.
     ///

@@ -166,7 +166,7 @@ pub async fn an_expired_a_foreign_and_a_strangers_certificate_are_told_apart<R: 
         ("127.0.0.1", true, Some(&authority), "has expired"),
         ("somebody.example", false, Some(&authority), "is for another name"),
         ("127.0.0.1", false, Some(&namesake), "if its issuer was made anew"),
-        ("127.0.0.1", false, None, "nobody that is trusted here"),
+        ("127.0.0.1", false, None, "certificate issued by an untrusted CA"),
     ] {
         let (cert, key) = authority.issue(name, |params| {
             if old {
