@@ -83,8 +83,12 @@ pub(crate) async fn run<R: Runtime>(args: Connect) -> Result<(), Failure> {
         let happened = tokio::select! {
             happened = client.next() => happened,
             () = &mut interrupt => {
-                client.close().await;
-                return Ok(());
+                let left = !outgoing.is_empty() || input.has_more() || outgoing.failed > 0;
+                leave(client, printer).await?;
+                return match left && source == Source::Piped {
+                    true => Err(Failure::failed("interrupted before all of the input was sent")),
+                    false => Ok(()),
+                };
             }
             line = input.next(), if room == Room::ForMore && !input.has_ended() => {
                 if let Some(line) = line {

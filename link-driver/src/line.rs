@@ -140,7 +140,11 @@ impl<T: Transport, A: Attendant> Line<T, A> {
                         Event::Authenticated { .. } => {
                             transport.authenticated(endpoint.connection().config());
                         }
-                        Event::Closed { .. } => *closed = true,
+                        Event::Closed { .. } => {
+                            *closed = true;
+                            // Before the program is waited for: its handler may be waiting for room.
+                            commands.refuse();
+                        }
                         _ => {}
                     }
                     attendant.attend(event, now);

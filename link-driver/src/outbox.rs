@@ -104,8 +104,6 @@ impl Outbox {
 
     /// Closes the connection once what was sent before is out. Nothing more is taken.
     pub(crate) fn close(&self) {
-        self.0.queue().messages.close();
-        self.0.notify_all();
         self.evict(CloseReason::Local);
     }
 
@@ -118,8 +116,11 @@ impl Outbox {
             Some(CloseReason::ShuttingDown) if reason != CloseReason::Local => queue.eviction = Some(reason),
             Some(_) => {}
         }
+        // Nothing more is taken, and those who wait for room find that out.
+        queue.messages.close();
         let listening = self.0.stir(&queue);
         drop(queue);
+        self.0.notify_all();
         wake(listening);
     }
 }
@@ -179,11 +180,23 @@ impl Commands {
         if let Some(reason) = queue.eviction.take() {
             endpoint.close(reason, now);
         }
+        let used = queue.messages.used();
         endpoint.take_queued(&mut queue.messages);
+        let has_room = queue.messages.used() < used;
         self.left = !queue.messages.is_empty();
         self.used = true;
         drop(queue);
-        self.shared.notify_first();
+        // Otherwise nothing has changed for who waits; and that may be a handler in this very task.
+        if has_room {
+            self.shared.notify_first();
+        }
+    }
+
+    /// The connection has ended: takes no more messages, as who waits for room is to find out. What waits stays for
+    /// [`close`](Self::close).
+    pub(crate) fn refuse(&self) {
+        self.shared.queue().messages.close();
+        self.shared.notify_all();
     }
 
     /// Why to end, before there is an endpoint: while the transport is not a WebSocket.

@@ -15,8 +15,8 @@ use std::{
 };
 
 use link_driver::{
-    Client, ClientBuilder, ClientEvent, CloseReason, ConnectedClient, Runtime, Server, ServerBuilder,
-    ServerEvent, new_wallet,
+    Client, ClientBuilder, ClientEvent, CloseReason, ConnectedClient, Runtime, SendError, Server,
+    ServerBuilder, ServerEvent, new_wallet,
 };
 use link_tokio::{Tokio, TokioAsyncReadCompatExt};
 use serde_json::json;
@@ -521,4 +521,56 @@ async fn what_a_handler_has_not_taken_is_bounded_by_a_mebibyte_and_one_message_w
     drop(takes);
     tokio::join!(client.close(), handle.close());
     drop(serving);
+}
+
+/// What it finds that `whoever_waits_for_room_hears_of_the_end` cannot: the handler is in the very task that it waits for.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_waits_for_room_hears_of_the_end_and_costs_nothing_meanwhile() {
+    for end in ["the client leaves", "it takes nothing", "it is replaced"] {
+        let (accept, listener) = mpsc::unbounded_channel();
+        let server =
+            Server::<InMemory>::builder().heartbeat_interval(Duration::ZERO).idle_timeout(Duration::ZERO);
+        let server = server.max_send_queue(64 << 10).listen(listener).unwrap();
+        let handle = server.handle();
+        let (ended, mut ends) = mpsc::unbounded_channel();
+        let serving = server.serve(move |session| {
+            let ended = ended.clone();
+            async move {
+                let mut polls = 0;
+                let error = loop {
+                    let mut sending = std::pin::pin!(session.send(long(0)));
+                    let sent = std::future::poll_fn(|cx| {
+                        polls += 1;
+                        assert!(polls < 1_000, "it is polled again and again");
+                        sending.as_mut().poll(cx)
+                    });
+                    if let Err(error) = sent.await {
+                        break error;
+                    }
+                };
+                ended.send(error).unwrap();
+            }
+        });
+        let wallet = new_wallet().unwrap();
+        let stuck = Arc::new(AtomicBool::new(false));
+        let client = |pace: Pace| {
+            let builder = Client::builder().wallet(wallet.clone()).idle_timeout(Duration::ZERO);
+            over_a_line(builder, accept.clone(), Pace::Fast, pace).connect()
+        };
+        let first = client(Pace::Until(stuck.clone())).await.unwrap();
+        stuck.store(true, Ordering::Relaxed);
+        sleep(Duration::from_secs(5)).await;
+        assert!(ends.try_recv().is_err(), "{end}");
+        let mut others = Vec::new();
+        match end {
+            "the client leaves" => first.disconnect(),
+            "it is replaced" => others.push(client(Pace::Fast).await.unwrap()),
+            _ => {}
+        }
+        let told = timeout(Duration::from_secs(60), ends.recv()).await.expect(end);
+        assert_eq!(told, Some(SendError::Closed), "{end}");
+        drop((first, others));
+        handle.close().await;
+        drop(serving);
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
 };
 
@@ -14,6 +14,10 @@ use event_listener::Event;
 use link_core::{Address, CloseReason, ConnectionId, IntoMessage, Protection, SendError};
 
 use crate::outbox::Outbox;
+
+const NEW: u8 = 0;
+const CONNECTED: u8 = 1;
+const GONE: u8 = 2;
 
 /// What a program attaches to a client while it authenticates.
 pub(crate) type Data = Arc<dyn Any + Send + Sync>;
@@ -31,7 +35,8 @@ struct Inner {
     remote_address: SocketAddr,
     data: Option<Data>,
     outbox: Outbox,
-    connected: AtomicBool,
+    /// One of the three below, which come in this order and never go back.
+    stage: AtomicU8,
     protection: OnceLock<Protection>,
     close_reason: OnceLock<CloseReason>,
     /// Notified once there is a reason.
@@ -52,7 +57,7 @@ impl ConnectedClient {
             remote_address,
             data,
             outbox,
-            connected: AtomicBool::new(false),
+            stage: AtomicU8::new(NEW),
             protection: OnceLock::new(),
             close_reason: OnceLock::new(),
             closed: Event::new(),
@@ -86,7 +91,7 @@ impl ConnectedClient {
 
     /// Whether the connection is there.
     pub fn is_connected(&self) -> bool {
-        self.0.connected.load(Ordering::Acquire)
+        self.0.stage.load(Ordering::Acquire) == CONNECTED
     }
 
     /// Queues a message for it, waiting while [`max_send_queue`](super::ServerBuilder::max_send_queue) bytes wait for this client
@@ -143,25 +148,27 @@ impl ConnectedClient {
     /// What was sent before still arrives, however slow the line is: the client is waited for as long as it takes some of it at
     /// least once in a [`send_timeout`](super::ServerBuilder::send_timeout) (once in 30 s, where that is off).
     pub fn close(&self) {
-        self.set_connected(false);
+        self.disconnected();
         self.0.outbox.close();
     }
 
     /// Both sides are verified.
     pub(crate) fn begin(&self, protection: Protection) {
         let _ = self.0.protection.set(protection);
-        self.set_connected(true);
+        // Somebody may have ended it before it began.
+        let _ = self.0.stage.compare_exchange(NEW, CONNECTED, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// The connection has ended.
     pub(crate) fn end(&self, reason: CloseReason) {
-        self.set_connected(false);
+        self.disconnected();
         let _ = self.0.close_reason.set(reason);
         self.0.closed.notify(usize::MAX);
     }
 
-    pub(crate) fn set_connected(&self, connected: bool) {
-        self.0.connected.store(connected, Ordering::Release);
+    /// It is to end, or has: from here on it counts as not connected.
+    pub(crate) fn disconnected(&self) {
+        self.0.stage.store(GONE, Ordering::Release);
     }
 }
 

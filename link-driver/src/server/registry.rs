@@ -211,7 +211,7 @@ impl Inner {
     fn disconnect(&self, id: ConnectionId) -> Option<Outbox> {
         let entry = self.connections.get(&id)?;
         if let Some(peer) = &entry.peer {
-            peer.set_connected(false);
+            peer.disconnected();
         }
         Some(entry.host.clone())
     }
