@@ -275,7 +275,7 @@ impl ClientHandle {
         outbox.send(message).await
     }
 
-    /// Queues a message for the server, without waiting.
+    /// Queues a message for the server, without waiting; it may go before those that wait in [`send`](Self::send).
     ///
     /// # Errors
     /// As [`send`](Self::send); and [`SendError::Full`] when too much waits already.

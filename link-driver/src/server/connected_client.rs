@@ -112,7 +112,7 @@ impl ConnectedClient {
         self.0.outbox.send(message).await
     }
 
-    /// Queues a message for it, without waiting.
+    /// Queues a message for it, without waiting; it may go before those that wait in [`send`](Self::send).
     ///
     /// # Errors
     /// As [`send`](Self::send); and [`SendError::Full`] when too much waits for this client already.
