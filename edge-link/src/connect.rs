@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use link_driver::{Client, ClientEvent, ClientHandle, ConnectError, Message, Runtime, SendError};
+use link_driver::{Client, ClientEvent, ClientHandle, ConnectError, ErrorChain, Message, Runtime, SendError};
 use tokio::time::sleep;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     args::Connect,
     input::{Input, Line, MAX_MESSAGE, Source},
     interrupted,
-    output::{Printer, in_words, with_causes},
+    output::{Printer, in_words},
 };
 
 /// How long to wait for answers after the end of the input, unless somebody says so.
@@ -46,7 +46,7 @@ pub(crate) async fn run<R: Runtime>(args: Connect) -> Result<(), Failure> {
     }
     let mut client = builder.start().map_err(|error| match error {
         ConnectError::Target(error) => Failure::usage(error),
-        error => Failure::failed(with_causes(&error)),
+        error => Failure::failed(ErrorChain::new(&error)),
     })?;
 
     let source = match Source::of_stdin() {
@@ -111,7 +111,7 @@ pub(crate) async fn run<R: Runtime>(args: Connect) -> Result<(), Failure> {
             ClientEvent::Disconnected { unsent, .. } => outgoing.put_back(unsent),
             ClientEvent::ConnectionFailed(failure) => {
                 outgoing.report_handed_back(printer)?;
-                return Err(Failure::failed(with_causes(&failure)));
+                return Err(Failure::failed(ErrorChain::new(&failure)));
             }
             _ => {}
         }
@@ -283,7 +283,7 @@ fn report(printer: Printer, happened: &ClientEvent) -> Result<(), Failure> {
             )?;
         }
         ClientEvent::ConnectionFailed(failure) => {
-            let reason = with_causes(failure);
+            let reason = ErrorChain::new(failure).to_string();
             printer.event(
                 "connection_failed",
                 &[("reason", (&reason).into())],
@@ -291,7 +291,7 @@ fn report(printer: Printer, happened: &ClientEvent) -> Result<(), Failure> {
             )?;
         }
         ClientEvent::Error(error) => {
-            let reason = with_causes(error);
+            let reason = ErrorChain::new(error).to_string();
             printer.event("error", &[("reason", (&reason).into())], &format!("error: {reason}"))?;
         }
         _ => {}

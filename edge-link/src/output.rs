@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    error::Error,
     io::{self, Write as _},
 };
 
@@ -127,18 +126,6 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
         return text.into();
     }
     text.chars().map(|c| if harmful(c) { c.escape_unicode().to_string() } else { c.into() }).collect()
-}
-
-/// An error, and each of its causes.
-pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// A round trip, for the end of a line.

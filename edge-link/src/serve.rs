@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use link_driver::{
-    BindError, CloseReason, ConnectedClient, Message, Rejected, Runtime, SendError, Server, ServerEvent,
-    ServerHandle,
+    BindError, CloseReason, ConnectedClient, ErrorChain, Message, Rejected, Runtime, SendError, Server,
+    ServerEvent, ServerHandle,
 };
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     args::Serve,
     interrupted,
     metrics::Metrics,
-    output::{Printer, in_words, with_causes},
+    output::{Printer, in_words},
 };
 
 pub(crate) async fn run<R: Runtime>(args: Serve) -> Result<(), Failure> {
@@ -39,7 +39,8 @@ pub(crate) async fn run<R: Runtime>(args: Serve) -> Result<(), Failure> {
         Some(address) => Some(Metrics::bind(address).await?),
         None => None,
     };
-    let mut server = builder.bind().await.map_err(|error: BindError| Failure::failed(with_causes(&error)))?;
+    let mut server =
+        builder.bind().await.map_err(|error: BindError| Failure::failed(ErrorChain::new(&error)))?;
     let (url, address) = (server.url().map_err(Failure::failed)?, server.address());
     let handle = server.handle();
     let metrics_url = metrics.as_ref().map(Metrics::url);
@@ -198,7 +199,7 @@ fn report(printer: Printer, happened: &ServerEvent) -> Result<(), Failure> {
             )?;
         }
         ServerEvent::Error(error) => {
-            let reason = with_causes(error);
+            let reason = ErrorChain::new(error).to_string();
             printer.event("error", &[("reason", (&reason).into())], &format!("error: {reason}"))?;
         }
         ServerEvent::Close => printer.event("close", &[], "closed")?,

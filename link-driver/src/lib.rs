@@ -38,6 +38,7 @@ mod wallet;
 
 #[cfg(feature = "async-tungstenite")]
 pub use async_tungstenite::{AsyncTungstenite, OnAsyncTungstenite};
+pub use chain::ErrorChain;
 pub use client::{
     Client, ClientBuilder, ClientError, ClientEvent, ClientHandle, ConnectError, ConnectionFailure,
     Destination, DialError, FailureCause, InvalidProxy, Proxy, ProxyError, SocksReply,

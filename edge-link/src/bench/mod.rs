@@ -24,7 +24,9 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use link_driver::{CloseReason, ConnectError, ConnectionFailure, DialError, FailureCause, new_wallet};
+use link_driver::{
+    CloseReason, ConnectError, ConnectionFailure, DialError, ErrorChain, FailureCause, new_wallet,
+};
 use link_tokio::{Client, ClientBuilder};
 use tokio::task::JoinSet;
 
@@ -33,7 +35,7 @@ use crate::{
     Failure,
     args::{Bench, BenchMode},
     interrupted,
-    output::{print, with_causes},
+    output::print,
 };
 
 /// How often it is looked at how the run goes.
@@ -185,8 +187,8 @@ fn failure(error: ConnectError) -> Failure {
 /// Why there is no connection, without that it was not tried again, which goes without saying here.
 fn text(error: &ConnectError) -> String {
     match error {
-        ConnectError::Failed(failure) => with_causes(&failure.cause),
-        error => with_causes(error),
+        ConnectError::Failed(failure) => ErrorChain::new(&failure.cause).to_string(),
+        error => ErrorChain::new(error).to_string(),
     }
 }
 

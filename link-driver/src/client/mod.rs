@@ -166,7 +166,6 @@ impl<R: Runtime> Client<R> {
     /// # Cancel safety
     /// When the future is dropped before it is ready, nothing was queued.
     pub async fn send(&self, message: impl IntoMessage) -> Result<(), SendError> {
-        let message = message.into_message()?;
         self.handle.send(message).await
     }
 

@@ -13,7 +13,7 @@ use super::{
     dial::{Dialler, Opened},
 };
 use crate::{
-    chain::Chain,
+    chain::ErrorChain,
     event_queue::EventQueue,
     line::Line,
     outbox::outbox,
@@ -99,7 +99,7 @@ impl Run {
                 Next::GiveUp(reason) => {
                     if let (Some(cause), false) = (cause, reason == GiveUp::Disconnected) {
                         let failure = ConnectionFailure { cause, reason };
-                        warn!(target: LOG, detail = %Chain(&failure), "gave up");
+                        warn!(target: LOG, detail = %ErrorChain::new(&failure), "gave up");
                         let _ = self.shared.failure.set(failure.clone());
                         self.welcome.tell(Err(failure.clone()));
                         self.tell(ClientEvent::ConnectionFailed(failure));
@@ -122,7 +122,7 @@ impl Run {
             Ok(Opened::AsyncTungstenite(websocket)) => Box::pin(self.converse::<R, _>(*websocket)).await,
             Ok(Opened::Foreign(websocket)) => Box::pin(self.converse::<R, _>(websocket)).await,
             Err(error) => {
-                debug!(target: LOG, detail = %Chain(&error), "cannot dial");
+                debug!(target: LOG, detail = %ErrorChain::new(&error), "cannot dial");
                 self.tell(ClientEvent::Error(ClientError::Dial(error.clone())));
                 self.reconnect.failed(runtime::now::<R>());
                 Ok(error.into())

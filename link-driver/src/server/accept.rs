@@ -25,7 +25,7 @@ use super::{
     serve::Handler, stats::Counters,
 };
 use crate::{
-    chain::Chain,
+    chain::ErrorChain,
     event_queue::{EventQueue, EventSender},
     line::within,
     runtime::{self, Runtime},
@@ -258,7 +258,7 @@ async fn accept_all<R: Runtime>(
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
                 ) => {}
             (Next::Accepted(Err(error)), face) => {
-                warn!(target: LOG, detail = %Chain(&error), "cannot accept");
+                warn!(target: LOG, detail = %ErrorChain::new(&error), "cannot accept");
                 if let Some(face) = face {
                     face.events().tell_if_ready(ServerEvent::Error(ServerError::Accept(error)));
                 }

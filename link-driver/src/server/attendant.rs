@@ -24,7 +24,7 @@ use super::{
     serve::{Ended, Handler},
     session::Open,
 };
-use crate::{chain::Chain, event_queue::EventQueue, line::Attendant, outbox::Outbox};
+use crate::{chain::ErrorChain, event_queue::EventQueue, line::Attendant, outbox::Outbox};
 
 pub(super) struct ServerAttendant {
     shared: Arc<Shared>,
@@ -217,10 +217,10 @@ impl ServerAttendant {
             Ended::Well => {}
             // It may well have failed because its client is gone.
             Ended::Failed(error) if matches!(self.stage, Stage::Ended) => {
-                debug!(target: LOG, connection, detail = %Chain(&*error), "the handler failed, after its connection had ended");
+                debug!(target: LOG, connection, detail = %ErrorChain::new(&*error), "the handler failed, after its connection had ended");
             }
             Ended::Failed(error) => {
-                warn!(target: LOG, connection, detail = %Chain(&*error), "the handler failed");
+                warn!(target: LOG, connection, detail = %ErrorChain::new(&*error), "the handler failed");
             }
             Ended::Panicked => error!(target: LOG, connection, "the handler panicked"),
         }

@@ -101,7 +101,6 @@ impl Session {
     /// # Cancel safety
     /// When the future is dropped before it is ready, nothing was queued.
     pub async fn send(&self, message: impl IntoMessage) -> Result<(), SendError> {
-        let message = message.into_message()?;
         self.client.send(message).await
     }
 
